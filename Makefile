@@ -1,0 +1,48 @@
+# swav: bare `make` lists what there is to do.
+.DEFAULT_GOAL := help
+.PHONY: help demo test build deps lint bench verify clean
+
+GO      ?= scripts/go
+DATA    ?= fashion-mnist
+SHARED  ?= ../shared
+BACKEND ?= cpu
+
+help: ## this list
+	@echo 'swav: learn image features without labels'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## install, build, train and report in minutes; DATA=fashion-mnist or DATA=cifar10
+	@scripts/deps build "$(DATA)"
+	@$(MAKE) --no-print-directory bin
+	@scripts/demo "$(DATA)"
+
+test: ## all tests, with and without cgo
+	@scripts/deps build
+	$(GO) test ./...
+	CGO_ENABLED=0 $(GO) build ./...
+	CGO_ENABLED=0 $(GO) test -short ./...
+
+build: ## bin/swav; CGO_ENABLED=0 builds the slow pure Go version
+	@scripts/deps build
+	@$(MAKE) --no-print-directory bin
+
+.PHONY: bin
+bin:
+	$(GO) build -o bin/swav ./cmd/swav
+
+deps: ## system packages, by apt where there is apt
+	@scripts/deps build $(DATA)
+
+lint: ## gofmt, go vet, staticcheck, a build for arm64, shellcheck where installed
+	@scripts/lint
+
+bench: ## time the operators and the pipeline
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+verify: build ## replay the reference traces of SHARED on BACKEND (cpu or ref)
+	bin/swav verify --backend $(BACKEND) $(SHARED)/golden/resnet*
+	bin/swav verify --augment $(SHARED)/golden/augment/*/
+
+clean: ## remove what was built; runs and downloaded data stay
+	rm -rf bin
