@@ -1,0 +1,173 @@
+//go:build cgo
+
+package cpu
+
+// #include "conv.h"
+import "C"
+
+import (
+	"fmt"
+	"strings"
+	"unsafe"
+
+	"swav/op"
+)
+
+// conv is a convolution compiled by oneDNN. Where the library has no fast code
+// for bfloat16 of these shapes, it computes in float32 between casts.
+type conv struct {
+	b    *Backend
+	p    op.ConvParams
+	c    *C.swav_conv
+	impl string // the library's names, forward|data|weights
+	wide bool   // computes in float32 although activations are bfloat16
+}
+
+// NewConv compiles a convolution.
+func (b *Backend) NewConv(p op.ConvParams) (op.Conv, error) {
+	if err := p.Validate(); err != nil {
+		return nil, fmt.Errorf("cpu: %w", err)
+	}
+	c := &conv{b: b, p: p}
+	err := c.compile(p.DType == op.BFloat16)
+	if p.DType == op.BFloat16 && (err != nil || slow(c.impl)) {
+		c.Close()
+		c.wide = true
+		err = c.compile(false)
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("cpu: convolution %dx%d, stride %d, %d to %d channels, input [%d %d %d]: %w",
+			p.Kernel, p.Kernel, p.Stride, p.In, p.Out, p.Batch, p.Height, p.Width, err)
+	}
+	if p.DType == op.Float32 && p.MACs() <= smallMACs {
+		return newSmall(c)
+	}
+	return c, nil
+}
+
+// slow tells that one of the implementations is the library's plain loops.
+func slow(impl string) bool {
+	for name := range strings.SplitSeq(impl, "|") {
+		if strings.Contains(name, "ref") {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *conv) compile(bf16 bool) error {
+	p := c.p
+	flag := func(b bool) C.int {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	params := C.swav_conv_params{
+		batch: C.int64_t(p.Batch), height: C.int64_t(p.Height), width: C.int64_t(p.Width), in: C.int64_t(p.In), out: C.int64_t(p.Out),
+		out_height: C.int64_t(p.OutHeight()), out_width: C.int64_t(p.OutWidth()),
+		kernel: C.int64_t(p.Kernel), stride: C.int64_t(p.Stride), pad: C.int64_t(p.Pad),
+		bf16: flag(bf16), inference: flag(p.Inference), no_data: flag(p.NoBackwardData),
+	}
+	var impl [256]C.char
+	status := C.swav_conv_create(&c.c, c.b.dnn, &params, &impl[0], C.size_t(len(impl)))
+	c.impl = C.GoString(&impl[0])
+	if status != 0 {
+		return dnnError(status)
+	}
+	return nil
+}
+
+// Close frees the convolution.
+func (c *conv) Close() {
+	C.swav_conv_destroy(c.c)
+	c.c = nil
+}
+
+func (c *conv) check(what string, status C.int) {
+	if status != 0 {
+		c.b.fail(fmt.Errorf("cpu: convolution %s of %+v: %w", what, c.p, dnnError(status)))
+	}
+}
+
+// SetWeights packs the weights for the forward pass and for the gradient of
+// the input.
+func (c *conv) SetWeights(w op.Tensor) {
+	op.CheckConvWeights(c.p, w)
+	c.check("weights", C.swav_conv_weights(c.c, f32(w)))
+}
+
+// widened returns float32 places for the given activations in scratch memory,
+// with the contents of those that are read.
+func (c *conv) widened(x, y op.Tensor, readX, readY bool) (wx, wy op.Tensor) {
+	m := c.b.temp(2 * (x.Bytes() + y.Bytes()))
+	if m == nil {
+		return x, y
+	}
+	wx = op.Tensor{Mem: m, Shape: x.Shape}
+	wy = op.Tensor{Mem: m, Offset: 2 * x.Bytes(), Shape: y.Shape}
+	if readX {
+		c.b.Copy(wx, x)
+	}
+	if readY {
+		c.b.Copy(wy, y)
+	}
+	return wx, wy
+}
+
+// Forward computes y from x.
+func (c *conv) Forward(y, x op.Tensor) {
+	op.CheckConv(c.p, "forward", x, y)
+	if !c.wide {
+		c.check("forward", C.swav_conv_forward(c.c, ptr(y), ptr(x)))
+		return
+	}
+	wx, wy := c.widened(x, y, true, false)
+	c.check("forward", C.swav_conv_forward(c.c, ptr(wy), ptr(wx)))
+	c.b.Copy(y, wy)
+}
+
+// BackwardData computes dx from dy.
+func (c *conv) BackwardData(dx, dy op.Tensor) {
+	op.CheckConv(c.p, "backward data", dx, dy)
+	if c.p.Inference || c.p.NoBackwardData {
+		panic("cpu: backward data of a convolution compiled without it")
+	}
+	if !c.wide {
+		c.check("backward data", C.swav_conv_backward_data(c.c, ptr(dx), ptr(dy)))
+		return
+	}
+	wx, wy := c.widened(dx, dy, false, true)
+	c.check("backward data", C.swav_conv_backward_data(c.c, ptr(wx), ptr(wy)))
+	c.b.Copy(dx, wx)
+}
+
+// BackwardWeights adds the gradient to dw.
+func (c *conv) BackwardWeights(dw, x, dy op.Tensor) {
+	op.CheckConv(c.p, "backward weights", x, dy)
+	op.CheckConvWeights(c.p, dw)
+	if c.p.Inference {
+		panic("cpu: backward weights of a convolution compiled for inference")
+	}
+	if c.wide {
+		x, dy = c.widened(x, dy, true, true)
+	}
+	c.check("backward weights", C.swav_conv_backward_weights(c.c, f32(dw), ptr(x), ptr(dy)))
+}
+
+// gemm computes c = a b + beta c; ta and tb transpose, leading dimensions are
+// the operands' own columns.
+func (b *Backend) gemm(ta, tb bool, m, n, k int, a, bb unsafe.Pointer, lda, ldb int, beta float32, c unsafe.Pointer, ldc int) {
+	flag := func(t bool) C.int {
+		if t {
+			return 1
+		}
+		return 0
+	}
+	status := C.swav_gemm(flag(ta), flag(tb), C.int64_t(m), C.int64_t(n), C.int64_t(k), (*C.float)(a), C.int64_t(lda),
+		(*C.float)(bb), C.int64_t(ldb), C.float(beta), (*C.float)(c), C.int64_t(ldc))
+	if status != 0 {
+		b.fail(fmt.Errorf("cpu: product of %dx%d and %dx%d: %w", m, k, k, n, dnnError(status)))
+	}
+}

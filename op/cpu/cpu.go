@@ -1,0 +1,271 @@
+//go:build cgo
+
+// Package cpu implements the operators on the host's processors: convolutions
+// and products by oneDNN, everything around them by kernels of its own that are
+// compiled for several instruction sets and chosen at run time (kernels.h).
+//
+// All compute calls of one backend must come from one operating-system thread
+// (train.OnThread), which leads the OpenMP pool that oneDNN and the kernels
+// share.
+//
+// What does not belong here: layers, files, flags.
+package cpu
+
+/*
+#cgo CFLAGS: -O3 -fopenmp -Wall
+#cgo LDFLAGS: -ldnnl -fopenmp -lm
+#include <stdlib.h>
+#include "conv.h"
+#include "call.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"swav/dist"
+	"swav/internal/hostmem"
+	"swav/op"
+)
+
+// Options choose how a backend computes.
+type Options struct {
+	Threads int    // of the OpenMP pool; 0: all processors
+	ISA     string // instruction set of the own kernels, "base", "avx2", "avx512" or "avx512bf16"; "": the best there is
+}
+
+// Backend implements op.Backend.
+type Backend struct {
+	k       *C.swav_kernels
+	dnn     *C.swav_dnn
+	threads C.int
+	err     error // first failure since the last Sync
+	live    map[*hostmem.Memory]bool
+	scratch *hostmem.Memory // of one operator at a time
+	blocks  []*blocks       // of the optimizers' last calls
+	parts   [][]float32     // of the last call of vectors
+	pair    [2]float64
+}
+
+var _ op.Backend = (*Backend)(nil)
+
+// New returns a backend; Close gives its memory back.
+func New(o Options) (*Backend, error) {
+	if o.Threads < 0 || o.Threads > 1024 {
+		return nil, fmt.Errorf("cpu: %d threads: want 1 to 1024, or 0 for all processors", o.Threads)
+	}
+	if o.Threads == 0 {
+		o.Threads = runtime.NumCPU()
+	}
+	isa := C.CString(o.ISA)
+	defer C.free(unsafe.Pointer(isa))
+	k := C.swav_choose_kernels(isa)
+	if k == nil {
+		return nil, fmt.Errorf("cpu: kernels for %q: not in this build, or not for this processor; want base, avx2, avx512 or avx512bf16", o.ISA)
+	}
+	b := &Backend{k: k, threads: C.int(o.Threads), live: map[*hostmem.Memory]bool{}}
+	if status := C.swav_dnn_create(&b.dnn, b.threads); status != 0 {
+		C.swav_dnn_destroy(b.dnn)
+		return nil, fmt.Errorf("cpu: start oneDNN: %w", dnnError(status))
+	}
+	return b, nil
+}
+
+// dnnError names a oneDNN status.
+func dnnError(status C.int) error {
+	names := map[C.int]string{1: "out of memory", 2: "invalid arguments", 3: "unimplemented", 4: "iterator ends", 5: "run-time error", 6: "not required"}
+	if n, ok := names[status]; ok {
+		return fmt.Errorf("oneDNN: %s", n)
+	}
+	return fmt.Errorf("oneDNN: status %d", int(status))
+}
+
+// Name is "cpu".
+func (*Backend) Name() string { return "cpu" }
+
+// Describe names the library, the instruction set and the threads.
+func (b *Backend) Describe() string {
+	return fmt.Sprintf("cpu: oneDNN %s, %s kernels, %d threads", C.GoString(C.swav_dnn_version()), C.GoString(C.k_isa(b.k)), int(b.threads))
+}
+
+// Supports tells that float32 and bfloat16 activations are possible.
+func (*Backend) Supports(d op.DType) bool { return d == op.Float32 || d == op.BFloat16 }
+
+// Alloc returns zeroed memory.
+func (b *Backend) Alloc(bytes int64) (op.Memory, error) {
+	m, err := hostmem.Alloc(bytes)
+	if err != nil {
+		return nil, err
+	}
+	b.live[m] = true
+	return m, nil
+}
+
+// Free gives memory back.
+func (b *Backend) Free(m op.Memory) {
+	h := m.(*hostmem.Memory)
+	delete(b.live, h)
+	h.Free()
+}
+
+// Close frees everything.
+func (b *Backend) Close() error {
+	for m := range b.live {
+		m.Free()
+	}
+	clear(b.live)
+	if b.scratch != nil {
+		b.scratch.Free()
+		b.scratch = nil
+	}
+	C.swav_dnn_destroy(b.dnn)
+	b.dnn = nil
+	return nil
+}
+
+// Sync returns the first failure since the last call; operators have finished
+// when they return.
+func (b *Backend) Sync() error {
+	err := b.err
+	b.err = nil
+	return err
+}
+
+func (b *Backend) fail(err error) {
+	if err != nil && b.err == nil {
+		b.err = err
+	}
+}
+
+// temp returns at least n bytes for the operator that is running. It is nil
+// after a failure, which has been noted.
+func (b *Backend) temp(n int64) *hostmem.Memory {
+	if b.scratch == nil || b.scratch.Len() < n {
+		m, err := hostmem.Alloc(n)
+		if err != nil {
+			b.fail(fmt.Errorf("cpu: scratch memory: %w", err))
+			return nil
+		}
+		if b.scratch != nil {
+			b.scratch.Free()
+		}
+		b.scratch = m
+	}
+	return b.scratch
+}
+
+func bf16(t op.Tensor) C.int {
+	if t.DType == op.BFloat16 {
+		return 1
+	}
+	return 0
+}
+
+func ptr(t op.Tensor) unsafe.Pointer { return hostmem.Ptr(t) }
+func f32(t op.Tensor) *C.float       { return (*C.float)(hostmem.Ptr(t)) }
+func f64(t op.Tensor) *C.double      { return (*C.double)(hostmem.Ptr(t)) }
+func rows(t op.Tensor) C.int64_t     { return C.int64_t(t.Rows()) }
+func cols(t op.Tensor) C.int64_t     { return C.int64_t(t.Cols()) }
+
+// Write converts src into dst.
+func (b *Backend) Write(dst op.Tensor, src []float32) {
+	op.CheckHost("write", dst, len(src))
+	if len(src) == 0 {
+		return
+	}
+	switch dst.DType {
+	case op.Float32:
+		C.k_copy(b.k, ptr(dst), unsafe.Pointer(&src[0]), C.int64_t(dst.Bytes()), b.threads)
+	case op.BFloat16:
+		C.k_round(b.k, ptr(dst), unsafe.Pointer(&src[0]), C.int64_t(len(src)), b.threads)
+	case op.Float64:
+		for i, x := range src {
+			hostmem.Float64(dst)[i] = float64(x)
+		}
+	case op.Uint8:
+		for i, x := range src {
+			hostmem.Uint8(dst)[i] = uint8(x)
+		}
+	default:
+		panic(fmt.Sprintf("cpu: write to %v", dst))
+	}
+}
+
+// Read converts src into dst.
+func (b *Backend) Read(dst []float32, src op.Tensor) {
+	op.CheckHost("read", src, len(dst))
+	switch src.DType {
+	case op.Float32:
+		copy(dst, hostmem.Float32(src))
+	case op.BFloat16:
+		hostmem.WidenSlice(dst, hostmem.BFloat16(src))
+	case op.Float64:
+		for i, x := range hostmem.Float64(src) {
+			dst[i] = float32(x)
+		}
+	case op.Uint8:
+		for i, x := range hostmem.Uint8(src) {
+			dst[i] = float32(x)
+		}
+	default:
+		panic(fmt.Sprintf("cpu: read from %v", src))
+	}
+}
+
+// ReadFloat64 copies a float64 tensor.
+func (b *Backend) ReadFloat64(dst []float64, src op.Tensor) {
+	op.CheckHost("read", src, len(dst))
+	copy(dst, hostmem.Float64(src))
+}
+
+// AllReduce sums x over all ranks.
+func (b *Backend) AllReduce(x op.Tensor, c dist.Comm) {
+	if c.Size() == 1 {
+		return
+	}
+	if x.DType == op.Float64 {
+		b.fail(c.AllReduce64(hostmem.Float64(x), dist.Sum))
+	} else {
+		b.fail(c.AllReduce32(hostmem.Float32(x), dist.Sum))
+	}
+}
+
+// Zero clears dst.
+func (b *Backend) Zero(dst op.Tensor) {
+	C.k_copy(b.k, ptr(dst), nil, C.int64_t(dst.Bytes()), b.threads)
+}
+
+// Copy converts src to dst.
+func (b *Backend) Copy(dst, src op.Tensor) {
+	op.CheckCopy(dst, src)
+	n := C.int64_t(dst.Elems())
+	switch {
+	case n == 0:
+	case dst.DType == src.DType:
+		C.k_copy(b.k, ptr(dst), ptr(src), C.int64_t(dst.Bytes()), b.threads)
+	case dst.DType == op.BFloat16:
+		C.k_round(b.k, ptr(dst), ptr(src), n, b.threads)
+	default:
+		C.k_widen(b.k, ptr(dst), ptr(src), n, b.threads)
+	}
+}
+
+// Add computes dst = x + y.
+func (b *Backend) Add(dst, x, y op.Tensor) {
+	op.CheckAdd(dst, x, y)
+	C.k_add(b.k, bf16(dst), ptr(dst), ptr(x), ptr(y), C.int64_t(dst.Elems()), b.threads)
+}
+
+// Scale multiplies x by s.
+func (b *Backend) Scale(x op.Tensor, s float64) {
+	op.CheckFloat32("scale", x)
+	C.k_scale(b.k, f32(x), C.float(s), C.int64_t(x.Elems()), b.threads)
+}
+
+// SumSquares writes the sum of squares of x.
+func (b *Backend) SumSquares(dst, x op.Tensor) {
+	op.CheckSumSquares(dst, x)
+	hostmem.Float64(dst)[0] = float64(C.k_sum_squares(b.k, f32(x), C.int64_t(x.Elems()), b.threads))
+}

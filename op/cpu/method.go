@@ -1,0 +1,196 @@
+//go:build cgo
+
+package cpu
+
+// #include "call.h"
+import "C"
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"unsafe"
+
+	"swav"
+	"swav/dist"
+	"swav/internal/hostmem"
+	"swav/op"
+)
+
+// maxSpread bounds (largest - smallest score)/epsilon for Sinkhorn on plain
+// exponentials in float32, whose smallest normal number is exp(-87): beyond it,
+// small epsilons, package swav's iteration on logarithms takes over.
+const maxSpread = 60
+
+// Sinkhorn computes swav.Sinkhorn: exp(scores/epsilon) once, shifted by the
+// largest score of all ranks, then two passes of products over it an iteration.
+func (b *Backend) Sinkhorn(codes, scores op.Tensor, p op.SinkhornParams, c dist.Comm) {
+	op.CheckSinkhorn(codes, scores, p)
+	r, k := scores.Rows(), scores.Cols()
+	var least, most C.float
+	C.k_range(b.k, f32(scores), C.int64_t(r*k), &least, &most)
+	spread := b.pair[:]
+	spread[0], spread[1] = float64(most), -float64(least)
+	if math.IsNaN(spread[0]) {
+		spread[1] = math.Inf(1) // ranks must agree on the way they take
+		spread[0] = math.Inf(1)
+	}
+	if err := c.AllReduce64(spread, dist.Max); err != nil {
+		b.fail(err)
+		return
+	}
+	if p.Tolerance > 0 || !((spread[0]+spread[1])/p.Epsilon < maxSpread) {
+		b.fail(swav.Sinkhorn(hostmem.Float32(codes), hostmem.Float32(scores), r, k,
+			swav.SinkhornOptions{Epsilon: p.Epsilon, Iterations: p.Iterations, Tolerance: p.Tolerance, Hard: p.Hard}, c))
+		return
+	}
+	m := b.temp(int64(k)*8 + int64(r*k+k+r)*4)
+	if m == nil {
+		return
+	}
+	sums := op.Tensor{Mem: m, Shape: []int{k}, DType: op.Float64}
+	e := op.Tensor{Mem: m, Offset: int64(k) * 8, Shape: []int{r, k}}
+	u := op.Tensor{Mem: m, Offset: e.Offset + int64(r*k)*4, Shape: []int{k}}
+	v := op.Tensor{Mem: m, Offset: u.Offset + int64(k)*4, Shape: []int{r}}
+	C.k_exp_scores(b.k, f32(e), f32(scores), C.int64_t(r*k), C.float(spread[0]), C.float(1/p.Epsilon), b.threads)
+	weights := (*C.float)(nil)
+	for range p.Iterations {
+		C.k_weighted_columns(b.k, f64(sums), f32(e), weights, C.int64_t(r), C.int64_t(k), b.threads)
+		s := hostmem.Float64(sums)
+		if err := c.AllReduce64(s, dist.Sum); err != nil {
+			b.fail(err)
+			return
+		}
+		uv := hostmem.Float32(u)
+		for j := range uv {
+			uv[j] = float32(1 / s[j])
+		}
+		C.k_weigh_rows(b.k, f32(v), f32(e), f32(u), C.int64_t(r), C.int64_t(k), b.threads)
+		weights = f32(v)
+	}
+	C.k_codes(b.k, f32(codes), f32(e), f32(u), f32(v), C.int64_t(r), C.int64_t(k), truth(p.Hard), b.threads)
+}
+
+// SwapLoss computes swav.Loss, a row of scores at a time.
+func (b *Backend) SwapLoss(loss, dscores, scores op.Tensor, codes []op.Tensor, p op.LossParams) {
+	op.CheckSwapLoss(loss, dscores, scores, codes, p)
+	r, n := scores.Rows(), len(codes)
+	m := b.temp(int64(r)*8 + int64(n)*16)
+	if m == nil {
+		return
+	}
+	rowLoss := op.Tensor{Mem: m, Shape: []int{r}, DType: op.Float64}
+	base := ptr(rowLoss)
+	pointers := unsafe.Slice((**C.float)(unsafe.Add(base, r*8)), n)
+	assign := unsafe.Slice((*C.int32_t)(unsafe.Add(base, r*8+n*8)), n)
+	for i, c := range codes {
+		pointers[i], assign[i] = f32(c), C.int32_t(p.Assign[i])
+	}
+	C.k_swap_loss(b.k, f64(rowLoss), f32(dscores), f32(scores), &pointers[0], &assign[0], C.int(n),
+		C.int64_t(p.Views), C.int64_t(p.Batch), cols(scores), C.float(1/p.Temperature), b.threads)
+	var sum float64
+	for _, l := range hostmem.Float64(rowLoss) {
+		sum += l
+	}
+	hostmem.Float64(loss)[0] = sum
+}
+
+// blockLen is how many elements of one tensor an optimizer pass takes at once.
+const blockLen = 1 << 14
+
+// blocks are the segments of a parameter buffer cut into pieces of like size.
+type blocks struct {
+	of       []op.Segment // what they were made from
+	segment  []int        // each block's segment
+	offsets  []C.int64_t
+	lens     []C.int64_t
+	factors  []C.float
+	decays   []C.float
+	partials []C.double // two a block
+}
+
+// sameParts tells that two lists of segments cut the buffer alike.
+func sameParts(a, b op.Segment) bool { return a.Offset == b.Offset && a.Len == b.Len }
+
+// blocksOf keeps the cuts of the last few lists of segments: training knows one
+// or two, with and without frozen prototypes.
+func (b *Backend) blocksOf(segments []op.Segment) *blocks {
+	for _, k := range b.blocks {
+		if slices.EqualFunc(k.of, segments, sameParts) {
+			return k
+		}
+	}
+	k := &blocks{of: slices.Clone(segments)}
+	for i, s := range segments {
+		for at := 0; at < s.Len; at += blockLen {
+			k.segment = append(k.segment, i)
+			k.offsets = append(k.offsets, C.int64_t(s.Offset+at))
+			k.lens = append(k.lens, C.int64_t(min(blockLen, s.Len-at)))
+		}
+	}
+	k.factors = make([]C.float, len(k.segment))
+	k.decays = make([]C.float, len(k.segment))
+	k.partials = make([]C.double, 2*len(k.segment))
+	b.blocks = append(b.blocks, k)
+	if len(b.blocks) > 4 {
+		b.blocks = slices.Delete(b.blocks, 0, 1)
+	}
+	return k
+}
+
+// LARC computes optim.LARC: norms of all segments in one pass, the update in
+// another.
+func (b *Backend) LARC(w, m, g op.Tensor, segments []op.Segment, p op.LARCParams) {
+	op.CheckOptimizer(w, m, m, g, segments)
+	k := b.blocksOf(segments)
+	if len(k.segment) == 0 {
+		return
+	}
+	n := C.int64_t(len(k.segment))
+	C.k_block_norms(b.k, &k.partials[0], f32(w), f32(g), &k.offsets[0], &k.lens[0], n, b.threads)
+	for i := 0; i < len(k.segment); {
+		s := segments[k.segment[i]]
+		end := i
+		var ww, gg float64
+		for end < len(k.segment) && k.segment[end] == k.segment[i] {
+			ww += float64(k.partials[2*end])
+			gg += float64(k.partials[2*end+1])
+			end++
+		}
+		factor, decay := 1.0, s.WeightDecay
+		if s.Adapt {
+			wn, gn := math.Sqrt(ww), math.Sqrt(gg)
+			if wn == 0 || gn == 0 {
+				decay = 0
+			} else {
+				factor = p.Trust * wn / (gn + decay*wn + p.Eps)
+				if p.Clip {
+					factor = min(factor/p.LR, 1)
+				}
+			}
+		}
+		for ; i < end; i++ {
+			k.factors[i], k.decays[i] = C.float(factor), C.float(decay)
+		}
+	}
+	C.k_sgd(b.k, f32(w), f32(m), f32(g), &k.offsets[0], &k.lens[0], &k.factors[0], &k.decays[0], n, C.float(p.LR), C.float(p.Momentum), b.threads)
+}
+
+// AdamW computes optim.AdamW in one pass.
+func (b *Backend) AdamW(w, m, v, g op.Tensor, segments []op.Segment, p op.AdamWParams) {
+	op.CheckOptimizer(w, m, v, g, segments)
+	if p.Step < 1 {
+		panic(fmt.Sprintf("cpu: AdamW step %d: counts from 1", p.Step))
+	}
+	k := b.blocksOf(segments)
+	if len(k.segment) == 0 {
+		return
+	}
+	for i, s := range k.segment {
+		k.decays[i] = C.float(segments[s].WeightDecay)
+	}
+	c1 := 1 / (1 - math.Pow(p.Beta1, float64(p.Step)))
+	c2 := 1 / (1 - math.Pow(p.Beta2, float64(p.Step)))
+	C.k_adamw(b.k, f32(w), f32(m), f32(v), f32(g), &k.offsets[0], &k.lens[0], &k.decays[0], C.int64_t(len(k.segment)),
+		C.float(p.LR), C.float(p.Beta1), C.float(p.Beta2), C.float(1-p.Beta1), C.float(1-p.Beta2), C.float(p.Eps), C.float(c1), C.float(c2), b.threads)
+}

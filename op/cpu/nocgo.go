@@ -1,0 +1,22 @@
+//go:build !cgo
+
+// Package cpu implements the operators with oneDNN and C kernels. This build is
+// without cgo, so it can only say so.
+package cpu
+
+import (
+	"errors"
+
+	"swav/op"
+)
+
+// Options choose how a backend computes.
+type Options struct {
+	Threads int
+	ISA     string
+}
+
+// New reports that this build has no such backend.
+func New(Options) (op.Backend, error) {
+	return nil, errors.New("this build has no cpu backend: build with cgo (gcc and oneDNN: `make deps build`), or use the backend ref")
+}
