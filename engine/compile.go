@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"fmt"
+
+	"swav/nn"
+	"swav/op"
+)
+
+// compiler collects steps over buffers whose places are not known yet, then
+// places the buffers and binds the steps to tensors.
+type compiler struct {
+	plan    *Plan
+	buffers []buffer
+	pending []pending
+	now     int // index of the step being added; grows over forward and backward
+	err     error
+}
+
+// pending is a step whose operands are still refs.
+type pending struct {
+	step     Step
+	backward bool
+	bind     func(at func(ref) op.Tensor) func()
+}
+
+// pass remembers what the backward pass of one backbone pass, or of the head,
+// needs.
+type pass struct {
+	layers  []nn.Layer
+	values  []ref // by nn.Value
+	moments []ref // by layer: batch norm
+	index   []ref // by layer: max pooling
+	convs   []op.Conv
+	grads   [][]ref // by nn.Value: contributions to the gradient, at most two
+	rows    int     // images of the pass
+}
+
+func (c *compiler) compile() error {
+	p := c.plan
+	b, net, cfg := p.Model.Backend, p.Model.Net, p.Config
+	rows := p.Views() * cfg.Batch
+
+	fixed := func(dst *op.Tensor, shape ...int) {
+		if c.err != nil {
+			return
+		}
+		t, err := NewTensor(b, op.Float32, shape...)
+		if err != nil {
+			c.err = err
+			return
+		}
+		p.owned = append(p.owned, t.Mem)
+		*dst = t
+	}
+	for _, g := range p.groups {
+		var in op.Tensor
+		fixed(&in, g.Count*cfg.Batch, g.Size, g.Size, net.Arch.InChannels)
+		p.Inputs = append(p.Inputs, in)
+	}
+	fixed(&p.Features, rows, net.FeatureDim())
+	fixed(&p.Embeddings, rows, net.Arch.FeatureDim)
+	fixed(&p.Scores, rows, net.Arch.Prototypes)
+	if cfg.Train {
+		fixed(&p.ScoreGrads, rows, net.Arch.Prototypes)
+	}
+	if c.err != nil {
+		return fmt.Errorf("inputs and outputs of the plan: %w", c.err)
+	}
+
+	passes := make([]*pass, len(p.groups))
+	at := 0
+	for i, g := range p.groups {
+		n := g.Count * cfg.Batch
+		passes[i] = c.backbone(p.Inputs[i], p.Features.Slice(at, n), n)
+		at += n
+	}
+	head := c.head(rows)
+	if cfg.Train && c.err == nil {
+		dfeatures := c.headBackward(head)
+		for i := len(passes) - 1; i >= 0; i-- {
+			at -= passes[i].rows
+			c.backboneBackward(passes[i], dfeatures, at)
+		}
+	}
+	if c.err != nil {
+		return c.err
+	}
+	return c.bind()
+}
+
+// bind places the buffers and turns the pending steps into calls.
+func (c *compiler) bind() error {
+	p := c.plan
+	p.arenaSize = place(c.buffers)
+	mem, err := p.Model.Backend.Alloc(max(p.arenaSize, alignment))
+	if err != nil {
+		return fmt.Errorf("intermediates of a batch of %d images: %w", p.Config.Batch, err)
+	}
+	p.arena = mem
+	p.owned = append(p.owned, mem)
+	at := func(r ref) op.Tensor {
+		if r == absent {
+			return op.Tensor{}
+		}
+		b := &c.buffers[r]
+		return op.Tensor{Mem: mem, Offset: b.offset, Shape: b.shape, DType: b.dtype}
+	}
+	for _, s := range c.pending {
+		s.step.run = s.bind(at)
+		if s.backward {
+			p.backward = append(p.backward, s.step)
+		} else {
+			p.forward = append(p.forward, s.step)
+		}
+	}
+	return nil
+}
+
+func (c *compiler) newBuffer(d op.DType, shape ...int) ref {
+	c.buffers = append(c.buffers, buffer{shape: shape, dtype: d, first: -1, last: -1})
+	return ref(len(c.buffers) - 1)
+}
+
+// like is a new buffer shaped like r.
+func (c *compiler) like(r ref) ref { return c.newBuffer(c.buffers[r].dtype, c.buffers[r].shape...) }
+
+// add appends a step that uses the given buffers.
+func (c *compiler) add(backward bool, layer, kind string, macs int64, uses []ref, bind func(at func(ref) op.Tensor) func()) {
+	for _, r := range uses {
+		if r == absent {
+			continue
+		}
+		b := &c.buffers[r]
+		if b.first < 0 {
+			b.first = c.now
+		}
+		b.last = c.now
+	}
+	c.pending = append(c.pending, pending{Step{Layer: layer, Kind: kind, MACs: macs}, backward, bind})
+	c.now++
+}
+
+// conv compiles a convolution and lists the refresh of its weights.
+func (c *compiler) conv(l nn.Layer, in []int, first bool) op.Conv {
+	p := c.plan
+	params := op.ConvParams{
+		Batch: in[0], Height: in[1], Width: in[2], In: l.InChannels, Out: l.OutChannels,
+		Kernel: l.Kernel, Stride: l.Stride, Pad: l.Pad, DType: p.Config.Precision,
+		Inference: !p.Config.Train, NoBackwardData: first,
+	}
+	conv, err := p.Model.Backend.NewConv(params)
+	if err != nil {
+		c.err = fmt.Errorf("layer %s on %dx%d crops: %w", l.Name, in[1], in[2], err)
+		return nil
+	}
+	p.convs = append(p.convs, conv)
+	w := p.Model.Param(l.Weight)
+	p.refresh = append(p.refresh, Step{Layer: l.Name, Kind: "weights", run: func() { conv.SetWeights(w) }})
+	return conv
+}

@@ -1,0 +1,199 @@
+// Package engine compiles a network, its crops, a batch size and a precision
+// for one backend into a Plan: the order of operators, where each
+// intermediate lives in one arena, and what of it is kept for the backward pass.
+// A plan allocates nothing while it runs.
+//
+// One plan serves one rank and is used by one goroutine. Backward passes are
+// written out by hand, layer by layer; there is no automatic differentiation.
+//
+// What does not belong here: which loss is computed from the scores, what an
+// optimizer does with the gradients (package train), and any arithmetic.
+package engine
+
+import (
+	"fmt"
+
+	"swav/dist"
+	"swav/nn"
+	"swav/op"
+)
+
+// Group is a run of crops of equal size: one pass of the backbone.
+type Group struct {
+	Count int // crops per image
+	Size  int // side in pixels
+}
+
+// Config is what a plan is compiled for.
+type Config struct {
+	Groups    []Group // in crop order; neighbours of equal size are merged into one pass
+	Batch     int     // images of this rank
+	Precision op.DType
+	Comm      dist.Comm // batch-norm statistics are summed over its ranks; nil: one rank
+	// Train compiles forward (batch statistics, running statistics updated)
+	// and backward. Otherwise the plan only runs forward, on running statistics.
+	Train bool
+	// BatchNormEps and BatchNormMomentum default to PyTorch's 1e-5 and 0.1.
+	BatchNormEps, BatchNormMomentum float64
+}
+
+// Step is one operator call of a plan.
+type Step struct {
+	Layer string // module name, "conv1"
+	Kind  string // operator, "conv forward"
+	MACs  int64  // multiply-accumulates of a convolution or product; 0 elsewhere
+	run   func()
+}
+
+// Plan is a compiled network. Its tensors stay valid until Close.
+type Plan struct {
+	Config Config
+	Model  *Model
+
+	// Inputs has one tensor per merged group, float32 [Count*Batch, Size, Size,
+	// channels], crop-major; write it before Forward.
+	Inputs []op.Tensor
+	// Features are the pooled features [views*Batch, FeatureDim], Embeddings
+	// the normalised embeddings, Scores the prototype scores; float32 and
+	// crop-major, valid after Forward.
+	Features, Embeddings, Scores op.Tensor
+	// ScoreGrads [views*Batch, K] is read by Backward; write it before.
+	ScoreGrads op.Tensor
+
+	groups    []Group // merged
+	refresh   []Step  // weights into the convolutions
+	forward   []Step
+	backward  []Step
+	arena     op.Memory
+	arenaSize int64
+	owned     []op.Memory
+	convs     []op.Conv
+}
+
+// Views is the number of crops of one image.
+func (p *Plan) Views() int {
+	n := 0
+	for _, g := range p.groups {
+		n += g.Count
+	}
+	return n
+}
+
+// Groups are the passes of the backbone, in order.
+func (p *Plan) Groups() []Group { return p.groups }
+
+// ArenaBytes is the memory of all intermediates.
+func (p *Plan) ArenaBytes() int64 { return p.arenaSize }
+
+// SetWeights gives the current weights to the convolutions. Forward of a
+// training plan does it by itself; an evaluation plan needs it after every
+// change of the model.
+func (p *Plan) SetWeights() { run(p.refresh) }
+
+// Forward computes Features, Embeddings and Scores from Inputs. Failures are
+// reported by the backend's Sync.
+func (p *Plan) Forward() {
+	if p.Config.Train {
+		p.SetWeights()
+	}
+	run(p.forward)
+}
+
+// Backward adds the gradients of all parameters, for the loss whose gradient
+// with respect to the scores is in ScoreGrads, to the model's Grads.
+func (p *Plan) Backward() {
+	if !p.Config.Train {
+		panic("engine: backward pass of an evaluation plan")
+	}
+	run(p.backward)
+}
+
+func run(steps []Step) {
+	for i := range steps {
+		steps[i].run()
+	}
+}
+
+// Pass names a part of a plan for Visit.
+type Pass uint8
+
+// The parts of a training step that are the plan's.
+const (
+	Weights Pass = iota // current weights into the convolutions
+	ForwardPass
+	BackwardPass
+)
+
+// Visit calls f for every step of a part of the plan instead of running them
+// straight; f runs the step by calling its second argument.
+func (p *Plan) Visit(part Pass, f func(s *Step, run func())) {
+	steps := [][]Step{p.refresh, p.forward, p.backward}[part]
+	for i := range steps {
+		f(&steps[i], steps[i].run)
+	}
+}
+
+// Close frees everything but the model.
+func (p *Plan) Close() {
+	for _, c := range p.convs {
+		c.Close()
+	}
+	for _, m := range p.owned {
+		p.Model.Backend.Free(m)
+	}
+	p.convs, p.owned = nil, nil
+}
+
+// Compile builds the plan. The error names what the backend cannot do, or how
+// much memory is missing.
+func Compile(m *Model, cfg Config) (*Plan, error) {
+	if cfg.Comm == nil {
+		cfg.Comm = dist.Solo()
+	}
+	if cfg.BatchNormEps == 0 {
+		cfg.BatchNormEps = 1e-5
+	}
+	if cfg.BatchNormMomentum == 0 {
+		cfg.BatchNormMomentum = 0.1
+	}
+	groups, err := merge(m.Net.Arch, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if !m.Backend.Supports(cfg.Precision) {
+		return nil, fmt.Errorf("backend %s does not support precision %v: use fp32", m.Backend.Name(), cfg.Precision)
+	}
+	if cfg.Train && !m.Grads.Present() {
+		return nil, fmt.Errorf("model has no gradient buffer: create it for training")
+	}
+	c := &compiler{plan: &Plan{Config: cfg, Model: m, groups: groups}}
+	if err := c.compile(); err != nil {
+		c.plan.Close()
+		return nil, err
+	}
+	return c.plan, nil
+}
+
+func merge(a nn.Arch, cfg Config) ([]Group, error) {
+	var groups []Group
+	for _, g := range cfg.Groups {
+		if g.Count < 1 {
+			return nil, fmt.Errorf("crop group of %d crops: want at least 1", g.Count)
+		}
+		if g.Size < 1 || g.Size > 1<<14 {
+			return nil, fmt.Errorf("crops of %d pixels: want 1 to 16384", g.Size)
+		}
+		if n := len(groups); n > 0 && groups[n-1].Size == g.Size {
+			groups[n-1].Count += g.Count
+		} else {
+			groups = append(groups, g)
+		}
+	}
+	if len(groups) == 0 {
+		return nil, fmt.Errorf("no crop groups")
+	}
+	if cfg.Batch < 1 {
+		return nil, fmt.Errorf("batch of %d images: want at least 1", cfg.Batch)
+	}
+	return groups, nil
+}
