@@ -1,0 +1,248 @@
+// Package dataset finds images and gives them by number.
+//
+// A [Source] is a list of images in a stable order, each with a stable name (ID)
+// and perhaps a label. [Open] recognises image folders, idx files (MNIST and
+// its kin) and CIFAR's binary batches; a prefix such as "folder:" forces a
+// kind. Sources are safe for concurrent use.
+//
+// Order of visits, workers and views belong to package loader, decoding to
+// imgcodec.
+package dataset
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"swav/imgcodec"
+)
+
+// Source is a finite list of images.
+type Source interface {
+	// Name says what this is, for logs: kind, place and split.
+	Name() string
+	// Len is the number of images.
+	Len() int
+	// Channels is the number of channels that views of this source should have.
+	// Images may have fewer or more where package augment converts them: grey to
+	// colour and back.
+	Channels() int
+	// Classes names the labels; it is empty without labels.
+	Classes() []string
+	// Label is the index into Classes of image i, -1 for none.
+	Label(i int) int
+	// ID is the stable name of image i: it survives other images' coming and
+	// going.
+	ID(i int) string
+	// Load reads image i into dst and reuses dst's memory. Its error names the
+	// image.
+	Load(i int, dst *imgcodec.Image) error
+}
+
+// Options select and bound what Open reads. The zero value is ready for use.
+type Options struct {
+	// Split is "train" or "test"; empty means "train". Sources that have no
+	// splits give all their images for "train" and ErrNoSplit for "test".
+	Split string
+	// Channels fixes the number of channels of views: 1 or 3 (0: as the source
+	// suggests, 3 for folders).
+	Channels int
+	// Decode bounds image decoding.
+	Decode imgcodec.Options
+	// MaxFileBytes limits a single image file; 0 means 256 MiB.
+	MaxFileBytes int64
+	// MaxDataBytes limits the pixels that sources held in memory (idx, CIFAR)
+	// may take; 0 means 16 GiB.
+	MaxDataBytes int64
+}
+
+const (
+	Train = "train"
+	Test  = "test"
+)
+
+// ErrNoSplit says that a source has no images of the wanted split.
+var ErrNoSplit = errors.New("no such split")
+
+func (o Options) withDefaults() (Options, error) {
+	switch o.Split {
+	case "":
+		o.Split = Train
+	case Train, Test:
+	default:
+		return o, fmt.Errorf("split %q, want %q or %q", o.Split, Train, Test)
+	}
+	if o.Channels < 0 {
+		return o, fmt.Errorf("%d channels", o.Channels)
+	}
+	if o.MaxFileBytes <= 0 {
+		o.MaxFileBytes = 256 << 20
+	}
+	if o.MaxDataBytes <= 0 {
+		o.MaxDataBytes = 16 << 30
+	}
+	return o, nil
+}
+
+// opener is a kind of source: detect says whether path looks like one.
+type opener struct {
+	kind   string
+	detect func(path string, isDir bool) bool
+	open   func(path string, o Options) (Source, error)
+	hint   string
+}
+
+// openers are asked in this order; the folder takes every directory.
+var openers = []opener{
+	{"idx", detectIDX, openIDX, "idx files (train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz])"},
+	{"cifar", detectCIFAR, openCIFAR, "CIFAR binary batches (data_batch_1.bin, test_batch.bin; train.bin, test.bin)"},
+	{"folder", func(_ string, isDir bool) bool { return isDir }, openFolder,
+		"image folder (" + imgcodec.Formats + "; sub-folders become labels)"},
+}
+
+// Open opens the source at path. A prefix "folder:", "idx:" or "cifar:" forces
+// the kind; else it is recognised by file names.
+func Open(path string, o Options) (Source, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("open data %s: %w", path, err)
+	}
+	for _, op := range openers {
+		if rest, ok := strings.CutPrefix(path, op.kind+":"); ok {
+			return wrap(op, rest, o)
+		}
+	}
+	if path == "" {
+		return nil, fmt.Errorf("no data given: name a folder or file (%s)", kinds())
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("open data %s: there is no such file or folder: %w", path, os.ErrNotExist)
+		}
+		return nil, fmt.Errorf("open data %s: %w", path, err)
+	}
+	for _, op := range openers {
+		if op.detect(path, info.IsDir()) {
+			return wrap(op, path, o)
+		}
+	}
+	return nil, fmt.Errorf("open data %s: not a kind of data that is read here; looked for %s", path, kinds())
+}
+
+func wrap(op opener, path string, o Options) (Source, error) {
+	src, err := op.open(path, o)
+	if err != nil {
+		return nil, fmt.Errorf("open data %s:%s: %w", op.kind, path, err)
+	}
+	return src, nil
+}
+
+func kinds() string {
+	var s []string
+	for _, op := range openers {
+		s = append(s, op.hint)
+	}
+	return strings.Join(s, ", ")
+}
+
+// subset is a selection of another source's images.
+type subset struct {
+	Source
+	index []int
+}
+
+// Subset selects images of src by number, in the given order. IDs and labels
+// stay those of src.
+func Subset(src Source, index []int) Source {
+	for _, i := range index {
+		if i < 0 || i >= src.Len() {
+			panic(fmt.Sprintf("dataset: image %d of a source of %d", i, src.Len()))
+		}
+	}
+	return &subset{src, index}
+}
+
+func (s *subset) Name() string {
+	return fmt.Sprintf("%s (%d of %d)", s.Source.Name(), len(s.index), s.Source.Len())
+}
+func (s *subset) Len() int                              { return len(s.index) }
+func (s *subset) Label(i int) int                       { return s.Source.Label(s.index[i]) }
+func (s *subset) ID(i int) string                       { return s.Source.ID(s.index[i]) }
+func (s *subset) Load(i int, dst *imgcodec.Image) error { return s.Source.Load(s.index[i], dst) }
+
+// Key is a stable 64-bit hash of an image's ID: FNV-1a with a final mix, so
+// that neighbouring names give unrelated values. Random numbers hang on it.
+func Key(id string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(id) {
+		h ^= uint64(id[i])
+		h *= 1099511628211
+	}
+	h ^= h >> 30
+	h *= 0xbf58476d1ce4e5b9
+	h ^= h >> 27
+	h *= 0x94d049bb133111eb
+	return h ^ h>>31
+}
+
+// memory is a source whose pixels are held as they are: n images of w x h x c.
+type memory struct {
+	name    string
+	w, h, c int
+	split   string
+	pix     []byte
+	labels  []uint8 // nil without labels
+	classes []string
+	view    int // channels of views
+}
+
+func (m *memory) Name() string      { return m.name }
+func (m *memory) Len() int          { return len(m.pix) / (m.w * m.h * m.c) }
+func (m *memory) Channels() int     { return m.view }
+func (m *memory) Classes() []string { return m.classes }
+func (m *memory) Label(i int) int {
+	if m.labels == nil {
+		return -1
+	}
+	return int(m.labels[i])
+}
+func (m *memory) ID(i int) string { return fmt.Sprintf("%s/%d", m.split, i) }
+func (m *memory) Load(i int, dst *imgcodec.Image) error {
+	dst.Reset(m.w, m.h, m.c)
+	copy(dst.Pix, m.pix[i*len(dst.Pix):])
+	return nil
+}
+
+// viewChannels is what the user asked for, else what the source suggests.
+func viewChannels(o Options, own int) (int, error) {
+	if o.Channels == 0 || o.Channels == own {
+		return own, nil
+	}
+	if own == 1 && o.Channels == 3 || own == 3 && o.Channels == 1 {
+		return o.Channels, nil
+	}
+	return 0, fmt.Errorf("images have %d channels, %d are wanted", own, o.Channels)
+}
+
+// siblings lists the names in dir, sorted, for detection and messages.
+func siblings(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	sort.Strings(names)
+	return names
+}
+
+func exists(elem ...string) bool {
+	_, err := os.Stat(filepath.Join(elem...))
+	return err == nil
+}

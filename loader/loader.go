@@ -1,0 +1,296 @@
+// Package loader turns a dataset into batches of views beside the compute:
+// order, workers, skipping of unreadable images.
+//
+// What a batch holds depends on seed, epoch and position alone, not on the
+// number of workers. An image's views depend on seed, epoch and the image's
+// name, so neither ranks nor other files change them. Workers are goroutines on
+// threads of lower priority: on a machine where training computes on the same
+// cores they take what it leaves. Nothing is allocated per image in the steady
+// state.
+//
+// Pixels belong to augment, files to dataset and imgcodec.
+package loader
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"swav/augment"
+	"swav/dataset"
+	"swav/imgcodec"
+)
+
+// Config is how batches are made.
+type Config struct {
+	Recipe     augment.Recipe
+	Batch      int // images of one Next, of this rank
+	Accumulate int // Next calls of one step; 0 means 1
+	Seed       uint64
+	Workers    int // 0 means 1
+	Rank       int
+	Ranks      int // 0 means 1
+
+	// MaxSkip is the share of unreadable images above which Next returns an
+	// error; see TooManyError for the rule.
+	MaxSkip float64
+	// OnSkip, if set, is told of each unreadable image once. Calls come from
+	// workers, one at a time.
+	OnSkip func(id string, err error)
+}
+
+// Position is a place in the sampler's order: steps done within an epoch. It
+// is the same for every rank.
+type Position struct{ Epoch, Step int }
+
+// Batch is the views of some images.
+type Batch struct {
+	Epoch, Step int
+	// Groups has, for each crop group of the recipe, [count][batch][size][size]
+	// [channels] float32, normalised.
+	Groups [][]float32
+	// Indices are the images' numbers in the source.
+	Indices []int
+
+	l       *Loader
+	pending atomic.Int32  // images that are not ready
+	whole   chan struct{} // gets a token when pending falls to 0
+	err     error         // written once, before the last pending image is done
+	once    *sync.Once
+}
+
+// Release gives the batch's memory back; the batch must not be used after.
+func (b *Batch) Release() { b.l.free <- b }
+
+// prefetch is how many batches exist: one that is used, and those made ahead.
+const prefetch = 3
+
+// Loader makes batches. Start, Next and Close belong to one goroutine.
+type Loader struct {
+	src   dataset.Source
+	c     Config
+	norm  *augment.Normalizer
+	keys  []uint64 // dataset.Key of each image
+	steps int      // of an epoch
+	skips *skips
+
+	free  chan *Batch
+	ready chan *Batch
+	jobs  chan job
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+
+	head *Batch // taken from ready by a Next that did not wait for its end
+	err  error  // ends the loader
+}
+
+// job is some images of a batch, from to to-1.
+type job struct {
+	b        *Batch
+	from, to int
+}
+
+// New checks that the source fills a batch.
+func New(src dataset.Source, c Config) (*Loader, error) {
+	c.Accumulate, c.Ranks, c.Workers = max(c.Accumulate, 1), max(c.Ranks, 1), max(c.Workers, 1)
+	if err := c.Recipe.Validate(); err != nil {
+		return nil, err
+	}
+	if c.Batch < 1 || c.Rank < 0 || c.Rank >= c.Ranks {
+		return nil, fmt.Errorf("loader: batch of %d images on rank %d of %d", c.Batch, c.Rank, c.Ranks)
+	}
+	global := c.Batch * c.Accumulate * c.Ranks
+	if src.Len() < global {
+		return nil, fmt.Errorf("%s has %d images, fewer than a batch of %d: use more images or a smaller train.batch_size", src.Name(), src.Len(), global)
+	}
+	l := &Loader{src: src, c: c, steps: src.Len() / global,
+		norm:  augment.NewNormalizer(c.Recipe.Mean, c.Recipe.Std),
+		keys:  make([]uint64, src.Len()),
+		skips: newSkips(src, c.MaxSkip, c.OnSkip)}
+	for i := range l.keys {
+		l.keys[i] = dataset.Key(src.ID(i))
+	}
+	return l, nil
+}
+
+// StepsPerEpoch is the number of whole global batches in an epoch.
+func (l *Loader) StepsPerEpoch() int { return l.steps }
+
+// Start begins to make batches from a position on. It may be called again
+// after Close.
+func (l *Loader) Start(p Position) {
+	if l.stop != nil {
+		panic("loader: Start before Close")
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	l.stop, l.head, l.err = stop, nil, nil
+	l.free, l.ready = make(chan *Batch, prefetch), make(chan *Batch, prefetch)
+	l.jobs = make(chan job, 4*l.c.Workers)
+	for range prefetch {
+		l.free <- l.newBatch()
+	}
+	for range l.c.Workers {
+		l.done.Go(func() { l.work(ctx) })
+	}
+	l.done.Go(func() { l.order(ctx, p) })
+}
+
+func (l *Loader) newBatch() *Batch {
+	b := &Batch{l: l, Indices: make([]int, l.c.Batch), whole: make(chan struct{}, 1)}
+	for _, g := range l.c.Recipe.Groups {
+		b.Groups = append(b.Groups, make([]float32, g.Count*l.c.Batch*l.view(g)))
+	}
+	return b
+}
+
+// view is the elements of one view.
+func (l *Loader) view(g augment.Group) int { return g.Size * g.Size * l.norm.Channels() }
+
+// order hands out images in the sampler's order, a batch at a time.
+func (l *Loader) order(ctx context.Context, p Position) {
+	defer close(l.jobs)
+	// Handing over costs a switch of threads: few images at a time where they
+	// are many, but enough pieces for every worker to end at the same time.
+	chunk := max(1, l.c.Batch/(4*l.c.Workers))
+	for epoch, first := p.Epoch+p.Step/l.steps, p.Step%l.steps; ; epoch, first = epoch+1, 0 {
+		perm := permutation(l.c.Seed, epoch, l.src.Len())
+		for part := first * l.c.Accumulate; part < l.steps*l.c.Accumulate; part++ {
+			var b *Batch
+			select {
+			case b = <-l.free:
+			case <-ctx.Done():
+				return
+			}
+			b.Epoch, b.Step, b.err, b.once = epoch, part/l.c.Accumulate, nil, new(sync.Once)
+			at := (part*l.c.Ranks + l.c.Rank) * l.c.Batch
+			for i := range b.Indices {
+				b.Indices[i] = int(perm[at+i])
+			}
+			b.pending.Store(int32(l.c.Batch))
+			for from := 0; from < l.c.Batch; from += chunk {
+				select {
+				case l.jobs <- job{b, from, min(from+chunk, l.c.Batch)}:
+				case <-ctx.Done():
+					return
+				}
+			}
+			select {
+			case l.ready <- b:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// permutation is the order of an epoch: Fisher and Yates with numbers from the
+// counter-based generator.
+func permutation(seed uint64, epoch, n int) []uint32 {
+	perm := make([]uint32, n)
+	for i := range perm {
+		perm[i] = uint32(i)
+	}
+	key := augment.Key{Seed: seed, Epoch: epoch}
+	for i := n - 1; i > 0; i-- {
+		key.Sample = uint64(i)
+		j := pick(key.Words(augment.PurposeOrder, 0), i+1)
+		perm[i], perm[j] = perm[j], perm[i]
+	}
+	return perm
+}
+
+// pick maps random words to 0 ... n-1. Of 64 bits modulo at most 2^32 the bias
+// is below 2^-32.
+func pick(r [4]uint32, n int) int {
+	return int((uint64(r[0])<<32 | uint64(r[1])) % uint64(n))
+}
+
+// work makes images' views until there are no more jobs.
+func (l *Loader) work(ctx context.Context) {
+	background()
+	var img imgcodec.Image
+	var scratch augment.Scratch
+	for j := range l.jobs {
+		if ctx.Err() != nil {
+			return
+		}
+		for i := j.from; i < j.to; i++ {
+			if err := l.image(j.b, i, &img, &scratch); err != nil {
+				j.b.once.Do(func() { j.b.err = err })
+			}
+		}
+		if j.b.pending.Add(int32(j.from-j.to)) == 0 {
+			j.b.whole <- struct{}{}
+		}
+	}
+}
+
+// maxStandIns bounds the search for a readable image.
+const maxStandIns = 4096
+
+// image fills the views of image i of a batch. An unreadable image is replaced
+// by another that depends on seed, epoch and image only; its views are drawn in
+// the name of the image that it replaces, so that they differ from its own.
+func (l *Loader) image(b *Batch, i int, img *imgcodec.Image, scratch *augment.Scratch) error {
+	n := b.Indices[i]
+	key := augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: l.keys[n]}
+	for try := 0; ; try++ {
+		err := l.skips.load(n, img, l.norm)
+		if err == nil {
+			break
+		}
+		if err := l.skips.tooMany(try >= maxStandIns); err != nil {
+			return err
+		}
+		stand := augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: key.Sample}
+		n = pick(stand.Words(augment.PurposeReplace, try), l.src.Len())
+	}
+	b.Indices[i] = n
+	for g, group := range l.c.Recipe.Groups {
+		size := l.view(group)
+		for c := range group.Count {
+			p := l.c.Recipe.Draw(g, key, img.W, img.H)
+			at := (c*l.c.Batch + i) * size
+			augment.Apply(b.Groups[g][at:at+size], img, &p, l.norm, scratch)
+			key.View++
+		}
+	}
+	return nil
+}
+
+// Next waits for the next batch. It returns ctx's error when ctx ends first; a
+// later call then goes on. Any other error ends the loader.
+func (l *Loader) Next(ctx context.Context) (*Batch, error) {
+	if l.err != nil {
+		return nil, l.err
+	}
+	if l.head == nil {
+		select {
+		case l.head = <-l.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	select {
+	case <-l.head.whole:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	b := l.head
+	l.head = nil
+	if b.err != nil {
+		l.err = b.err
+		return nil, b.err
+	}
+	return b, nil
+}
+
+// Close stops the workers and waits for them. Batches become invalid.
+func (l *Loader) Close() {
+	if l.stop != nil {
+		l.stop()
+		l.done.Wait()
+		l.stop = nil
+	}
+}

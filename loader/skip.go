@@ -1,0 +1,112 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"swav/augment"
+	"swav/dataset"
+	"swav/imgcodec"
+)
+
+// fewSkips is the number of unreadable images that is always tolerated while
+// others can be read: a share means nothing for a handful.
+const fewSkips = 3
+
+// TooManyError says that too many images cannot be read: all of them, or more
+// than a few and either more than the allowed share of the whole source, or so
+// many among those tried that the share is surely exceeded (by three standard
+// deviations).
+type TooManyError struct {
+	Bad, Seen int // of the distinct images tried so far
+	Source    string
+	Examples  []string
+}
+
+func (e *TooManyError) Error() string {
+	s := fmt.Sprintf("%s: %d of %d images tried so far cannot be read", e.Source, e.Bad, e.Seen)
+	for _, x := range e.Examples {
+		s += "\n  " + x
+	}
+	return s + "\nremove or repair them, or allow more with --set data.max_skip=0.1"
+}
+
+// skips loads images and keeps account of those that cannot be read.
+type skips struct {
+	src    dataset.Source
+	share  float64
+	onSkip func(id string, err error)
+
+	mu       sync.Mutex
+	tried    []uint64 // bit set of images tried
+	seen     int
+	broken   map[int]bool
+	examples []string
+}
+
+func newSkips(src dataset.Source, share float64, onSkip func(string, error)) *skips {
+	return &skips{src: src, share: share, onSkip: onSkip, tried: make([]uint64, (src.Len()+63)/64), broken: map[int]bool{}}
+}
+
+var errBroken = errors.New("known to be unreadable")
+
+// load reads image n, unless it is known to be unreadable.
+func (s *skips) load(n int, img *imgcodec.Image, norm *augment.Normalizer) error {
+	s.mu.Lock()
+	known := s.broken[n]
+	s.mu.Unlock()
+	if known {
+		return errBroken
+	}
+	err := read(s.src, n, img, norm)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if word, bit := n/64, uint64(1)<<(n%64); s.tried[word]&bit == 0 {
+		s.tried[word] |= bit
+		s.seen++
+	}
+	if err == nil || s.broken[n] {
+		return err
+	}
+	s.broken[n] = true
+	if len(s.examples) < 3 {
+		s.examples = append(s.examples, err.Error())
+	}
+	if s.onSkip != nil {
+		s.onSkip(s.src.ID(n), err)
+	}
+	return err
+}
+
+// tooMany is the error that ends the run, or nil. gaveUp says that no readable
+// image was found where one is needed.
+func (s *skips) tooMany(gaveUp bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	bad := float64(len(s.broken))
+	likely := s.share * float64(s.seen)
+	if !gaveUp && len(s.broken) < s.src.Len() &&
+		(len(s.broken) <= fewSkips || bad <= s.share*float64(s.src.Len()) && bad <= likely+3*math.Sqrt(likely)+fewSkips) {
+		return nil
+	}
+	return &TooManyError{Bad: len(s.broken), Seen: s.seen, Source: s.src.Name(), Examples: append([]string(nil), s.examples...)}
+}
+
+// read reads an image that views can be made of. A decoder that panics loses
+// its image, not the run.
+func read(src dataset.Source, n int, img *imgcodec.Image, norm *augment.Normalizer) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s: decoder: %v", src.ID(n), r)
+		}
+	}()
+	if err := src.Load(n, img); err != nil {
+		return err
+	}
+	if err := norm.CheckImage(img.C); err != nil {
+		return fmt.Errorf("%s: %w", src.ID(n), err)
+	}
+	return nil
+}
