@@ -1,0 +1,63 @@
+package config
+
+import "fmt"
+
+// Resolved are the lengths of a recipe in steps and rows, for a given data set
+// and number of ranks.
+type Resolved struct {
+	StepsPerEpoch    int // images left over at the end of an epoch are not used in it
+	Steps            int // of the whole run
+	Warmup           int
+	FreezePrototypes int // prototypes move from this step on
+	QueueStart       int // first step that fills the queue
+	QueueLength      int // all ranks together: a multiple of the part of a batch that is pushed at once
+	CheckpointEvery  int // 0: at the end only
+	RankBatch        int // images of one rank, of one accumulated part
+}
+
+// Resolve turns durations into steps for a data set of the given number of
+// images and this number of ranks, and checks that the recipe fits both.
+func (r *Recipe) Resolve(images, ranks int) (Resolved, error) {
+	t := r.Train
+	if err := r.Validate(); err != nil {
+		return Resolved{}, err
+	}
+	refuse := func(key, text string, args ...any) (Resolved, error) {
+		return Resolved{}, &Error{Key: key, Msg: key + ": " + fmt.Sprintf(text, args...)}
+	}
+	part := t.Batch / t.Accumulate
+	switch {
+	case images < 2:
+		return refuse("train.batch_size", "%d image(s): learning by comparison takes at least 2, sensibly some hundreds", images)
+	case images < t.Batch:
+		return refuse("train.batch_size", "%d images are fewer than a batch of %d: use more images, or --set train.batch_size=%d", images, t.Batch, smallerBatch(images, ranks*t.Accumulate))
+	case part < ranks:
+		return refuse("train.batch_size", "a batch of %d (in %d part(s)) is smaller than the %d ranks: raise it to a multiple of %d, or start fewer ranks", t.Batch, t.Accumulate, ranks, ranks*t.Accumulate)
+	case part%ranks != 0:
+		return refuse("train.batch_size", "a batch of %d (in %d part(s)) does not divide among %d ranks: use a multiple of %d", t.Batch, t.Accumulate, ranks, ranks*t.Accumulate)
+	}
+	out := Resolved{StepsPerEpoch: images / t.Batch, Steps: t.Steps, RankBatch: part / ranks}
+	if t.Epochs > 0 {
+		out.Steps = Epochs(t.Epochs).Resolve(out.StepsPerEpoch)
+	}
+	out.Warmup = r.Optim.Warmup.Resolve(out.StepsPerEpoch)
+	out.FreezePrototypes = r.SwAV.FreezePrototypes.Resolve(out.StepsPerEpoch)
+	out.QueueStart = r.SwAV.QueueStart.Resolve(out.StepsPerEpoch)
+	out.QueueLength = r.SwAV.Queue - r.SwAV.Queue%part
+	if out.CheckpointEvery = r.Train.CheckpointEvery.Resolve(out.StepsPerEpoch); !r.Train.CheckpointEvery.IsZero() {
+		out.CheckpointEvery = max(1, out.CheckpointEvery)
+	}
+	switch {
+	case out.Steps < 1:
+		return refuse("train.epochs", "%g epochs of %d steps are not one step: lengthen the run", t.Epochs, out.StepsPerEpoch)
+	case out.Warmup > out.Steps:
+		return refuse("optim.warmup", "%s are %d steps, longer than the run of %d: shorten it", r.Optim.Warmup, out.Warmup, out.Steps)
+	}
+	return out, nil
+}
+
+// smallerBatch is a batch that images fill a few times, as a multiple of unit
+// where possible.
+func smallerBatch(images, unit int) int {
+	return max(2, unit, images/4/unit*unit)
+}
