@@ -1,0 +1,94 @@
+package train
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sort"
+	"time"
+
+	"swav/config"
+	"swav/dataset"
+	"swav/engine"
+	"swav/imgcodec"
+	"swav/internal/hostmem"
+	"swav/nn"
+	"swav/op"
+)
+
+// Auto has config.Auto choose a recipe for the images of a source, after
+// looking at some of them and timing this machine. set are keys that the user
+// has fixed (KEY=VALUE), which the choice is planned around.
+func Auto(ctx context.Context, data string, budget time.Duration, set ...string) (*config.Recipe, []config.Choice, error) {
+	src, err := dataset.Open(data, dataset.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	facts, err := Facts(ctx, src)
+	if err != nil {
+		return nil, nil, err
+	}
+	machine, err := Machine()
+	if err != nil {
+		return nil, nil, err
+	}
+	return config.Auto(facts, budget, machine, set...)
+}
+
+// factImages is how many images Facts looks at.
+const factImages = 64
+
+// Facts describes a source by looking at some of its images.
+func Facts(ctx context.Context, src dataset.Source) (config.DataFacts, error) {
+	f := config.DataFacts{Images: src.Len(), Channels: src.Channels(), Classes: len(src.Classes()), Labeled: len(src.Classes()) > 1}
+	var widths, heights []int
+	var img imgcodec.Image
+	var last error
+	for _, i := range sample(src.Len(), factImages, 1) {
+		if err := ctx.Err(); err != nil {
+			return f, err
+		}
+		if err := src.Load(i, &img); err != nil {
+			last = err
+			continue
+		}
+		widths, heights = append(widths, img.W), append(heights, img.H)
+	}
+	if len(widths) == 0 {
+		return f, fmt.Errorf("%s: none of %d images that were tried can be read: %w", src.Name(), min(src.Len(), factImages), last)
+	}
+	sort.Ints(widths)
+	sort.Ints(heights)
+	f.Width, f.Height = widths[len(widths)/2], heights[len(heights)/2]
+	return f, nil
+}
+
+// Machine times a small training step and reports what this machine has.
+func Machine() (config.Machine, error) {
+	m := config.Machine{Cores: runtime.NumCPU()}
+	if n, ok := hostmem.Available(); ok {
+		m.MemoryBytes = n
+	}
+	err := OnThread(func() error {
+		b, err := NewBackend("auto", 0)
+		if err != nil {
+			return err
+		}
+		defer b.Close()
+		precision := Precision(&config.Recipe{Train: config.Train{Precision: "auto"}}, b.Name())
+		m.BF16 = precision == op.BFloat16
+		arch := nn.Arch{Block: nn.Basic, Layers: []int{1, 1, 1}, Width: 0.5, Stem: nn.SmallStem, InChannels: 3, Hidden: 128, FeatureDim: 64, Prototypes: 128}
+		c := BenchConfig{Arch: arch, Groups: []engine.Group{{Count: 2, Size: 32}}, Batch: 32, Precision: precision, Warmup: 1, Steps: 3}
+		if b.Name() == "ref" {
+			c.Batch, c.Arch.Width, c.Steps, c.Warmup = 2, 0.125, 1, 0
+		}
+		r, err := Bench(b, c)
+		if err != nil {
+			return err
+		}
+		// Forward and backward take three times the forward pass's products.
+		m.GFLOPS = 6 * float64(r.MACs) * float64(c.Batch) / r.Median.Seconds() / 1e9
+		return nil
+	})
+	return m, err
+}

@@ -1,0 +1,318 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"math/rand/v2"
+	"sort"
+
+	"swav/config"
+	"swav/dataset"
+	"swav/engine"
+	"swav/eval"
+	"swav/imgcodec"
+	"swav/loader"
+	"swav/op"
+)
+
+// Outcome is what a whole run came to.
+type Outcome struct {
+	Steps   int
+	Seconds float64 // of training, over all sessions
+	Images  int     // seen, with repetition
+	KNN     *KNNTable
+	// Prototypes describes how the images share out among the prototypes.
+	Prototypes eval.Clusters
+	Classes    []string
+	// Sheet is the most used prototypes, each with its nearest images (numbers
+	// within Source).
+	Sheet  []SheetRow
+	Source dataset.Source
+}
+
+// KNNTable compares features by weighted nearest-neighbour accuracy (Wu et al.
+// 2018), in percent.
+type KNNTable struct {
+	K                   int
+	Temperature         float64
+	References, Queries int
+	Trained             float64
+	Untrained, Pixels   float64 // NaN-free: 0 where Baselines is false
+	Majority            float64
+	Baselines           bool
+	// Holdout tells that queries are held-out training images, because the data
+	// has no test part. Their labels were not used, but the network saw them.
+	Holdout bool
+}
+
+// SheetRow is a prototype with its nearest images.
+type SheetRow struct {
+	Prototype int
+	Share     float64 // of the images
+	Majority  int     // most frequent label, -1 where there are none
+	Purity    float64 // share of that label
+	Images    []int   // numbers in the source, nearest first
+}
+
+// sheetRows and sheetImages bound the contact sheet.
+const (
+	sheetRows   = 24
+	sheetImages = 12
+	sheetPool   = 20000 // images that are looked at
+)
+
+// featureBatch is how many images an extractor takes at once.
+const featureBatch = 64
+
+// finish evaluates the trained network and tells the observer.
+func (t *run) finish(ctx context.Context) (*Outcome, error) {
+	out := &Outcome{Steps: t.state.Step, Seconds: t.state.Seconds, Images: t.state.Step * t.recipe.Train.Batch,
+		Classes: t.source.Classes(), Source: t.source}
+	m := t.stepper.Model
+	prototypesOnSphere(m)
+	seen := &viewer{recipe: t.recipe, precision: t.stepper.Plan.Config.Precision}
+	t.opts.Log.Stage("prototypes")
+	pool := sample(t.source.Len(), sheetPool, t.recipe.Train.Seed)
+	all, err := seen.embed(ctx, m, t.source, pool)
+	if err != nil {
+		return nil, err
+	}
+	if err := out.cluster(t.source, all, t.arch.Prototypes); err != nil {
+		return nil, err
+	}
+	if len(t.source.Classes()) > 1 {
+		t.opts.Log.Stage("nearest neighbours")
+		if out.KNN, err = t.knn(ctx, seen, m); err != nil {
+			return nil, err
+		}
+	}
+	return out, t.opts.Log.Finish(out)
+}
+
+// sample is n of total image numbers, all if n is 0 or too large, in ascending
+// order; the same for the same seed.
+func sample(total, n int, seed uint64) []int {
+	if n == 0 || n >= total {
+		n = total
+	}
+	perm := rand.New(rand.NewPCG(seed, 0x5eed)).Perm(total)[:n]
+	sort.Ints(perm)
+	return perm
+}
+
+// cluster fills in how images share out among the prototypes, and the sheet.
+func (o *Outcome) cluster(src dataset.Source, e *Embedded, k int) error {
+	labels := make([]int, len(e.Index))
+	for i, n := range e.Index {
+		labels[i] = src.Label(n)
+	}
+	if len(src.Classes()) < 2 {
+		labels = nil
+	}
+	var err error
+	if o.Prototypes, err = eval.Summarize(e.Prototype, k, labels); err != nil {
+		return err
+	}
+	nearest, err := eval.Nearest(e.Prototype, e.Score, k, sheetImages)
+	if err != nil {
+		return err
+	}
+	order := make([]int, k)
+	for i := range order {
+		order[i] = i
+	}
+	counts := o.Prototypes.Counts
+	sort.SliceStable(order, func(a, b int) bool { return counts[order[a]] > counts[order[b]] })
+	for _, p := range order[:min(sheetRows, k)] {
+		if counts[p] == 0 {
+			break
+		}
+		row := SheetRow{Prototype: p, Share: float64(counts[p]) / float64(len(e.Index)), Majority: -1}
+		if o.Prototypes.Labelled {
+			row.Majority, row.Purity = o.Prototypes.Majority[p], o.Prototypes.Share[p]
+		}
+		for _, i := range nearest[p] {
+			row.Images = append(row.Images, e.Index[i])
+		}
+		o.Sheet = append(o.Sheet, row)
+	}
+	return nil
+}
+
+// knn compares the trained network with itself untrained and with raw pixels.
+func (t *run) knn(ctx context.Context, seen *viewer, m *engine.Model) (*KNNTable, error) {
+	r := t.recipe
+	refs, queries, holdout, err := t.evalSets()
+	if err != nil {
+		return nil, err
+	}
+	table := &KNNTable{K: r.Eval.K, Temperature: r.Eval.Temperature, Baselines: r.Eval.Baselines, Holdout: holdout,
+		References: refs.Len(), Queries: queries.Len()}
+	product := gemm(m.Backend)
+	score := func(embed func(src dataset.Source) (*Embedded, error)) (float64, error) {
+		a, err := embed(refs)
+		if err != nil {
+			return 0, err
+		}
+		b, err := embed(queries)
+		if err != nil {
+			return 0, err
+		}
+		if len(a.Index) == 0 || len(b.Index) == 0 {
+			return 0, fmt.Errorf("%s: no labelled images that can be read, to evaluate with", t.source.Name())
+		}
+		// The baselines see the images that the network saw.
+		refs, queries = readable(refs, a), readable(queries, b)
+		table.Majority, err = percent(eval.Majority(labels(refs, a), labels(queries, b)))
+		if err != nil {
+			return 0, err
+		}
+		res, err := eval.KNN(ctx, set(refs, a), set(queries, b), eval.Options{
+			K: min(r.Eval.K, len(a.Index)), Temperature: r.Eval.Temperature, Classes: len(refs.Classes()), Product: product})
+		return 100 * res.Top1, err
+	}
+	network := func(m *engine.Model) func(dataset.Source) (*Embedded, error) {
+		return func(src dataset.Source) (*Embedded, error) { return seen.embed(ctx, m, src, nil) }
+	}
+	if table.Trained, err = score(network(m)); err != nil || !r.Eval.Baselines {
+		return table, err
+	}
+	fresh, err := freshModel(m.Backend, m.Net, r.Train.Seed)
+	if err != nil {
+		return nil, err
+	}
+	defer fresh.Close()
+	if table.Untrained, err = score(network(fresh)); err != nil {
+		return nil, err
+	}
+	table.Pixels, err = score(func(src dataset.Source) (*Embedded, error) { return pixels(src, r) })
+	return table, err
+}
+
+// readable is the embedded part of a source, and renumbers e to it.
+func readable(src dataset.Source, e *Embedded) dataset.Source {
+	sub := dataset.Subset(src, e.Index)
+	e.Index = sample(sub.Len(), 0, 0)
+	return sub
+}
+
+func percent(share float64, err error) (float64, error) { return 100 * share, err }
+
+// evalSets are labelled references from the training part and queries from the
+// evaluation part, or, without one, held-out images of the training part.
+func (t *run) evalSets() (refs, queries dataset.Source, holdout bool, err error) {
+	e, seed := t.recipe.Eval, t.recipe.Train.Seed
+	labelled := func(src dataset.Source) dataset.Source {
+		var idx []int
+		for i := range src.Len() {
+			if src.Label(i) >= 0 {
+				idx = append(idx, i)
+			}
+		}
+		return dataset.Subset(src, idx)
+	}
+	train := labelled(t.source)
+	test, err := OpenData(t.opts.Data, t.recipe, dataset.Test)
+	switch {
+	case err == nil:
+		queries = labelled(test)
+		refs = train
+	case errors.Is(err, dataset.ErrNoSplit):
+		holdout = true
+		cut := max(1, int(e.Holdout*float64(train.Len())))
+		perm := rand.New(rand.NewPCG(seed, 0x401d)).Perm(train.Len())
+		if cut >= len(perm) {
+			return nil, nil, false, fmt.Errorf("%s: %d labelled images are too few to hold some out for evaluation", t.source.Name(), len(perm))
+		}
+		queries, refs = dataset.Subset(train, perm[:cut]), dataset.Subset(train, perm[cut:])
+	default:
+		return nil, nil, false, err
+	}
+	refs = dataset.Subset(refs, sample(refs.Len(), e.References, seed))
+	queries = dataset.Subset(queries, sample(queries.Len(), e.Queries, seed))
+	return refs, queries, holdout, nil
+}
+
+func labels(src dataset.Source, e *Embedded) []int {
+	out := make([]int, len(e.Index))
+	for i, n := range e.Index {
+		out[i] = src.Label(n)
+	}
+	return out
+}
+
+func set(src dataset.Source, e *Embedded) eval.Set {
+	return eval.Set{Dim: len(e.Features) / max(1, len(e.Index)), Features: e.Features, Labels: labels(src, e)}
+}
+
+// gemm lends a backend's products to package eval, where it has them.
+func gemm(b op.Backend) func(dst, x, y []float32, m, n, k int) {
+	if g, ok := b.(interface {
+		Product(dst, x, y []float32, m, n, k int)
+	}); ok {
+		return g.Product
+	}
+	return nil
+}
+
+// viewer shows images to networks as evaluation does: not augmented, at the
+// size of the largest crops.
+type viewer struct {
+	recipe    *config.Recipe
+	precision op.DType
+	skip      func(id string, err error) // told of unreadable images; may be nil
+}
+
+// EvalSize is the side of the images that evaluation shows to the network.
+func EvalSize(r *config.Recipe) int { return r.Crops[0].Size }
+
+// embed runs the images of src with the given numbers (nil: all) through a
+// model.
+func (v *viewer) embed(ctx context.Context, m *engine.Model, src dataset.Source, index []int) (*Embedded, error) {
+	norm, err := views(v.recipe, m.Net.Arch.InChannels)
+	if err != nil {
+		return nil, err
+	}
+	if index == nil {
+		index = sample(src.Len(), 0, 0)
+	}
+	e, err := NewExtractor(m, EvalSize(v.recipe), min(featureBatch, max(1, len(index))), v.precision)
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	it, err := loader.NewEval(src, loader.EvalConfig{Index: index, Size: EvalSize(v.recipe), Batch: e.Batch(),
+		Mean: norm.Mean, Std: norm.Std, Workers: workers(v.recipe), OnSkip: v.skip})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	return e.collect(ctx, func() ([]int, []float32, bool, error) {
+		b, err := it.Next(ctx)
+		if err != nil || b == nil {
+			return nil, nil, false, err
+		}
+		return b.Indices, b.Pixels, true, nil
+	})
+}
+
+// pixelSide bounds the side of the raw-pixel baseline's images.
+const pixelSide = 32
+
+// pixels is the baseline without a network: the images themselves.
+func pixels(src dataset.Source, r *config.Recipe) (*Embedded, error) {
+	out := &Embedded{}
+	var img imgcodec.Image
+	side := min(EvalSize(r), pixelSide)
+	_, features, err := eval.Pixels(src.Len(), side, src.Channels(), func(i int) (image.Image, error) {
+		if err := src.Load(i, &img); err != nil {
+			return nil, err
+		}
+		out.Index = append(out.Index, i)
+		return picture(&img), nil
+	})
+	out.Features = features
+	return out, err
+}

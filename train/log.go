@@ -1,0 +1,279 @@
+package train
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"swav/runlog"
+)
+
+// RunLog is the Observer of a run for people: console, metrics.jsonl,
+// TensorBoard events, skipped.jsonl, and at the end prototypes.png and
+// report.html.
+type RunLog struct {
+	out, err io.Writer // console, and warnings
+	start    Start
+	console  *runlog.Console
+	metrics  *runlog.Metrics
+	events   *runlog.Events
+	skips    *runlog.Skips
+	mu       sync.Mutex
+	notes    []string
+	metric   runlog.Metric
+	began    time.Time
+}
+
+var _ Observer = (*RunLog)(nil)
+
+// NewRunLog shows the run on out and warnings on err. Files go into dir.
+func NewRunLog(out, err io.Writer, dir string) *RunLog {
+	return &RunLog{out: out, err: err, skips: runlog.NewSkips(dir), began: time.Now()}
+}
+
+// Start opens the files and prints what is about to run.
+func (l *RunLog) Start(s Start) error {
+	l.start = s
+	runlog.Table(l.out, append(l.facts(), [2]string{"run", s.Dir}))
+	if s.Resume > 0 {
+		fmt.Fprintf(l.out, "resuming at step %d of %d\n", s.Resume, s.Resolved.Steps)
+	}
+	var err error
+	if l.metrics, err = runlog.OpenMetrics(s.Dir, s.Resume); err != nil {
+		return err
+	}
+	if l.events, err = runlog.CreateEvents(s.Dir); err != nil {
+		return err
+	}
+	l.console = runlog.NewConsole(l.out, s.Resolved.Steps, s.Resume, s.Recipe.Train.LogEvery)
+	return nil
+}
+
+func (l *RunLog) facts() [][2]string {
+	s := l.start
+	var crops []string
+	for _, c := range s.Recipe.Crops {
+		crops = append(crops, fmt.Sprintf("%dx%d (scale %g to %g)", c.Count, c.Size, c.MinScale, c.MaxScale))
+	}
+	epochs := float64(s.Resolved.Steps) / float64(s.Resolved.StepsPerEpoch)
+	return [][2]string{
+		{"data", fmt.Sprintf("%s: %d images, %d channel(s), %d classes", s.Source.Name(), s.Source.Len(), s.Arch.InChannels, len(s.Source.Classes()))},
+		{"views", strings.Join(crops, " + ")},
+		{"network", fmt.Sprintf("%v; %.2f M parameters, %.1f M multiply-accumulates an image", s.Arch, float64(s.Params)/1e6, float64(s.MACs)/1e6)},
+		{"training", fmt.Sprintf("%d steps of %d images (%.3g epochs), %s, learning rate %g, seed %d", s.Resolved.Steps, s.Recipe.Train.Batch, epochs, s.Recipe.Optim.Kind, s.Recipe.Optim.LR, s.Recipe.Train.Seed)},
+		{"device", fmt.Sprintf("%s, %s, %.2f GB for intermediates", s.Device, s.Precision, float64(s.Memory)/1e9)},
+	}
+}
+
+// Step writes a line of metrics and shows it.
+func (l *RunLog) Step(r *StepRecord) error {
+	h := r.Health
+	l.metric = runlog.Metric{
+		Step: r.Step, Epoch: r.Epoch, Loss: runlog.Number(r.Loss), LR: runlog.Number(r.LR), GradNorm: runlog.Number(r.GradNorm),
+		LossRatio: runlog.Number(h.LossRatio), Perplexity: runlog.Number(h.Perplexity), MarginalError: runlog.Number(h.MarginalError),
+		CodeEntropy: runlog.Number(h.CodeEntropy), EffectiveRank: runlog.Number(h.EffectiveRank), UsedPrototypes: h.UsedPrototypes, Queue: r.Queue,
+		Time: runlog.Timing{Unix: float64(time.Now().UnixMilli()) / 1e3, ImagesPerSecond: runlog.Number(float64(r.Images) / r.Elapsed.Seconds()),
+			Seconds: r.Elapsed.Seconds(), Wait: r.Wait.Seconds()},
+	}
+	m := &l.metric
+	if err := l.metrics.Write(m); err != nil {
+		return err
+	}
+	if every := max(1, l.start.Recipe.Train.LogEvery/5); r.Step%every == 0 {
+		if err := l.events.Scalars(r.Step, m.Time.Unix, []runlog.Scalar{
+			{Name: "train/loss", Value: r.Loss}, {Name: "train/lr", Value: r.LR}, {Name: "train/grad_norm", Value: r.GradNorm},
+			{Name: "health/loss_ratio", Value: h.LossRatio}, {Name: "health/perplexity", Value: h.Perplexity},
+			{Name: "health/marginal_error", Value: h.MarginalError}, {Name: "health/code_entropy", Value: h.CodeEntropy},
+			{Name: "health/effective_rank", Value: h.EffectiveRank}, {Name: "speed/images_per_second", Value: float64(m.Time.ImagesPerSecond)},
+			{Name: "speed/wait_seconds", Value: m.Time.Wait},
+		}); err != nil {
+			return err
+		}
+	}
+	l.console.Step(m)
+	for _, n := range r.Notices {
+		l.note(n.String(), n.Try)
+	}
+	return nil
+}
+
+// note shows an alarm with what to try, and keeps it for the report.
+func (l *RunLog) note(text string, try []string) {
+	l.console.Print("swav: alarm: %s", text)
+	for _, t := range try {
+		l.console.Print("swav: hint: %s", t)
+	}
+	if len(try) > 0 {
+		text += ". Try: " + strings.Join(try, "; ")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notes = append(l.notes, text)
+}
+
+// shownSkips is how many unreadable images are named on the console.
+const shownSkips = 5
+
+// Skip notes an unreadable image.
+func (l *RunLog) Skip(id string, err error) {
+	l.skips.Add(id, err)
+	if n := l.skips.Count(); n <= shownSkips {
+		l.Warn(fmt.Sprintf("skipped %s: %v", id, err))
+	} else if n == shownSkips+1 {
+		l.Warn("more images cannot be read; skipped.jsonl lists them all")
+	}
+}
+
+// Warn shows a warning and keeps it for the report.
+func (l *RunLog) Warn(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notes = append(l.notes, text)
+	if l.console != nil {
+		l.console.Print("swav: warning: %s", text)
+	} else {
+		fmt.Fprintf(l.err, "swav: warning: %s\n", text)
+	}
+}
+
+// Saved is silent: a checkpoint is what is expected.
+func (l *RunLog) Saved(int) {}
+
+// Stage names what follows the training.
+func (l *RunLog) Stage(text string) {
+	l.console.Close()
+	fmt.Fprintf(l.out, "%s …\n", text)
+}
+
+// Close closes the files; the run may have ended anywhere.
+func (l *RunLog) Close() error {
+	if l.console != nil {
+		l.console.Close()
+	}
+	for _, c := range []io.Closer{l.metrics, l.events, l.skips} {
+		if m, ok := c.(*runlog.Metrics); ok && m == nil {
+			continue
+		}
+		if e, ok := c.(*runlog.Events); ok && e == nil {
+			continue
+		}
+		if err := c.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Finish prints the outcome and writes the pictures.
+func (l *RunLog) Finish(o *Outcome) error {
+	dir := l.start.Dir
+	sheet, err := l.sheet(o)
+	if err != nil {
+		return err
+	}
+	r := &runlog.Report{
+		Title:    "SwAV on " + filepath.Base(strings.TrimSuffix(o.Source.Name(), "/")),
+		Subtitle: fmt.Sprintf("%d steps, %d images seen, %s of training; %s", o.Steps, o.Images, time.Duration(o.Seconds*1e9).Round(time.Second), time.Now().Format("2006-01-02 15:04")),
+		Facts:    l.facts(), Notes: l.notes, Choices: l.start.Notes,
+		LnK: math.Log(float64(l.start.Arch.Prototypes)), K: l.start.Arch.Prototypes, Dim: l.start.Arch.FeatureDim, Sheet: sheet,
+	}
+	if r.Metrics, err = runlog.ReadMetrics(dir); err != nil {
+		return err
+	}
+	var recipe bytes.Buffer
+	if err := l.start.Recipe.Encode(&recipe); err != nil {
+		return err
+	}
+	r.Recipe = recipe.String()
+	r.Tiles, r.Table = tiles(o)
+	if err := runlog.WriteReport(filepath.Join(dir, "report.html"), r); err != nil {
+		return err
+	}
+	fmt.Fprintln(l.out)
+	if t := o.KNN; t != nil {
+		PrintKNN(l.out, t)
+	}
+	fmt.Fprintf(l.out, "%d of %d prototypes in use, perplexity %.0f", o.Prototypes.Used, len(o.Prototypes.Counts), o.Prototypes.Perplexity)
+	if o.Prototypes.Labelled {
+		fmt.Fprintf(l.out, ", purity %.1f %%, NMI %.3f", 100*o.Prototypes.Purity, o.Prototypes.NMI)
+	}
+	fmt.Fprintf(l.out, "\n\ndone in %s\n  %s\n  %s\n", time.Since(l.began).Round(time.Second), filepath.Join(dir, "report.html"), filepath.Join(dir, "prototypes.png"))
+	return nil
+}
+
+// PrintKNN prints the table of nearest-neighbour accuracies.
+func PrintKNN(w io.Writer, t *KNNTable) {
+	fmt.Fprintf(w, "weighted kNN (k %d, temperature %g), %d references, %d queries", t.K, t.Temperature, t.References, t.Queries)
+	if t.Holdout {
+		fmt.Fprint(w, " held out of the training images")
+	}
+	fmt.Fprintln(w)
+	for _, r := range knnRows(t) {
+		fmt.Fprintf(w, "  %-32s %s\n", r[0], r[1])
+	}
+}
+
+func knnRows(t *KNNTable) [][]string {
+	rows := [][]string{{"this network, trained", percentText(t.Trained)}}
+	if t.Baselines {
+		rows = append(rows, []string{"the same network, untrained", percentText(t.Untrained)}, []string{"raw pixels", percentText(t.Pixels)})
+	}
+	return append(rows, []string{"always the most frequent class", percentText(t.Majority)})
+}
+
+func percentText(p float64) string { return fmt.Sprintf("%.2f %%", p) }
+
+// tiles are the report's headline numbers and the table behind them.
+func tiles(o *Outcome) ([]runlog.Tile, *runlog.Comparison) {
+	usage := runlog.Tile{Value: fmt.Sprintf("%d / %d", o.Prototypes.Used, len(o.Prototypes.Counts)), Name: "prototypes in use", Help: fmt.Sprintf("perplexity %.0f", o.Prototypes.Perplexity)}
+	t := o.KNN
+	if t == nil {
+		return []runlog.Tile{usage}, nil
+	}
+	all := []runlog.Tile{{Value: percentText(t.Trained), Name: "kNN accuracy, trained", Help: "without a label in training", Good: true}}
+	if t.Baselines {
+		all = append(all,
+			runlog.Tile{Value: percentText(t.Pixels), Name: "raw pixels", Help: fmt.Sprintf("trained is %+.1f points", t.Trained-t.Pixels)},
+			runlog.Tile{Value: percentText(t.Untrained), Name: "the network untrained", Help: fmt.Sprintf("trained is %+.1f points", t.Trained-t.Untrained)})
+	}
+	caption := fmt.Sprintf("Weighted kNN (k %d, temperature %g): %d references, %d queries", t.K, t.Temperature, t.References, t.Queries)
+	if t.Holdout {
+		caption += " held out of the training images"
+	}
+	return append(all, usage), &runlog.Comparison{Caption: caption, Head: []string{"features", "accuracy"}, Rows: knnRows(t)}
+}
+
+// sheet draws prototypes.png, writes it, and returns its bytes.
+func (l *RunLog) sheet(o *Outcome) ([]byte, error) {
+	var rows []runlog.SheetRow
+	for _, p := range o.Sheet {
+		row := runlog.SheetRow{Title: fmt.Sprintf("prototype %d", p.Prototype), Lines: []string{fmt.Sprintf("%.1f %% of the images", 100*p.Share)}}
+		if p.Majority >= 0 && p.Majority < len(o.Classes) {
+			row.Lines = append(row.Lines, fmt.Sprintf("%.0f %% %s", 100*p.Purity, o.Classes[p.Majority]))
+		}
+		for _, i := range p.Images {
+			img, err := Picture(o.Source, i)
+			if err != nil {
+				img = nil
+			}
+			row.Images = append(row.Images, img)
+		}
+		rows = append(rows, row)
+	}
+	title := fmt.Sprintf("The %d most used of %d prototypes", len(rows), len(o.Prototypes.Counts))
+	img, err := runlog.Sheet(title, "Each row: the images nearest to a prototype, nearest first. No label was used to find them.", rows)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(l.start.Dir, "prototypes.png")
+	if err := runlog.WritePNG(path, img); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}

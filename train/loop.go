@@ -1,0 +1,120 @@
+package train
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"swav"
+	"swav/loader"
+)
+
+// StepRecord is what a run knows of one step when it is done.
+type StepRecord struct {
+	Step     int // counted from 0
+	Epoch    int
+	LR       float64
+	Loss     float64 // mean over ranks
+	GradNorm float64 // of all gradients, before LARC
+	Health   swav.Health
+	Queue    int // rows in use, all ranks
+
+	Images  int           // of the step, all ranks
+	Elapsed time.Duration // of the whole step
+	Wait    time.Duration // of it, for data
+	Notices []swav.Notice // alarms raised or over
+}
+
+// ErrNonFinite stops a run whose loss, scores or gradients are not finite any
+// more.
+var ErrNonFinite = swav.ErrNotFinite
+
+// steps trains from the state's step to the end, or until ctx is done, and
+// calls after each step. It returns ctx's error when interrupted; the state is
+// then that of the last whole step.
+func (t *run) steps(ctx context.Context, after func(*StepRecord) error) error {
+	rec := &StepRecord{}
+	for t.state.Step < t.res.Steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := t.step(ctx, rec); err != nil {
+			return err
+		}
+		if err := after(rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step does one step: all its parts of a batch, then the update.
+func (t *run) step(ctx context.Context, rec *StepRecord) error {
+	begin := time.Now()
+	s, step := t.stepper, t.state.Step
+	*rec = StepRecord{Step: step, Epoch: t.state.Epoch, LR: t.schedule.LR(step)}
+	s.Begin(step)
+	t.codes, t.scores, t.embeddings = t.codes[:0], t.scores[:0], t.embeddings[:0]
+	for range t.recipe.Train.Accumulate {
+		waiting := time.Now()
+		batch, err := t.loader.Next(ctx)
+		if err != nil {
+			return err
+		}
+		rec.Wait += time.Since(waiting)
+		for g, in := range s.Plan.Inputs {
+			s.Model.Backend.Write(in, t.group(batch, g))
+		}
+		batch.Release()
+		if _, err := s.Accumulate(); err != nil {
+			return fmt.Errorf("step %d: %w", step, err)
+		}
+		t.observe()
+		rec.Images += t.res.RankBatch
+	}
+	loss, err := s.Reduce()
+	if err != nil {
+		return fmt.Errorf("step %d: %w", step, err)
+	}
+	rec.Loss, rec.GradNorm = loss, s.GradNorm()
+	if math.IsNaN(loss) || math.IsInf(loss, 0) || math.IsNaN(rec.GradNorm) || math.IsInf(rec.GradNorm, 0) {
+		return fmt.Errorf("step %d: loss %v, gradient norm %v: %w", step, loss, rec.GradNorm, ErrNonFinite)
+	}
+	if err := s.Update(rec.LR); err != nil {
+		return fmt.Errorf("step %d: %w", step, err)
+	}
+	k, dim := s.Model.Net.Arch.Prototypes, s.Model.Net.Arch.FeatureDim
+	rec.Health = swav.Measure(loss, t.codes, t.scores, t.embeddings, len(t.codes)/k, k, dim)
+	rec.Queue = s.QueueFilled() * s.comm.Size()
+	rec.Notices = t.alarm.Observe(step, rec.Health, s.queueOn() && s.queueFull())
+	t.state.Step++
+	t.state.Epoch, t.state.EpochStep = t.state.Step/t.res.StepsPerEpoch, t.state.Step%t.res.StepsPerEpoch
+	rec.Elapsed = time.Since(begin)
+	return nil
+}
+
+// group is the pixels of the plan's pass g: neighbouring crop groups of equal
+// size are one pass, so several of the loader's groups may belong to it.
+func (t *run) group(b *loader.Batch, g int) []float32 {
+	groups := t.passes[g]
+	if len(groups) == 1 {
+		return b.Groups[groups[0]]
+	}
+	t.joined = t.joined[:0]
+	for _, i := range groups {
+		t.joined = append(t.joined, b.Groups[i]...)
+	}
+	return t.joined
+}
+
+// observe keeps what health is measured on: codes, scores and embeddings of the
+// assignment crops.
+func (t *run) observe() {
+	s := t.stepper
+	for i := range s.Method.Assign {
+		t.codes = download32(t.codes, s.b, s.Codes[i])
+		t.scores = download32(t.scores, s.b, s.batch[i])
+		t.embeddings = download32(t.embeddings, s.b, s.embeds[i])
+	}
+}

@@ -1,0 +1,321 @@
+// Package train runs SwAV: it opens the data, builds network and optimizer from
+// a recipe, takes step after step, keeps checkpoints and metrics, watches the
+// run's health, and says at the end what the features are worth.
+//
+// Stepper is the arithmetic of one step and is what the reference traces prove;
+// Run is everything around it. Numbers are crunched in package engine, files are
+// written by checkpoint and runlog.
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"swav"
+	"swav/checkpoint"
+	"swav/config"
+	"swav/dataset"
+	"swav/dist"
+	"swav/loader"
+	"swav/nn"
+	"swav/optim"
+)
+
+// Options are what a run needs besides its recipe.
+type Options struct {
+	Recipe *config.Recipe // nil with Resume: the run's own
+	Data   string         // source, as dataset.Open takes it; "" with Resume: as before
+	Dir    string         // run directory
+	Resume bool
+	Stop   int      // > 0: save and return after this many steps, as if interrupted
+	Log    Observer // sees the run; not nil
+	Notes  []string // shown in the report: why auto chose what it chose
+}
+
+// Observer is told what happens in a run. Its methods are called by one
+// goroutine, in order.
+type Observer interface {
+	// Start is called before the first step.
+	Start(Start) error
+	// Step is called after every step. The record is reused.
+	Step(*StepRecord) error
+	// Skip is called for every image that could not be read, from any goroutine.
+	Skip(id string, err error)
+	// Warn tells of something that does not stop the run.
+	Warn(text string)
+	// Saved is called when a checkpoint is begun.
+	Saved(step int)
+	// Stage tells what the run does after training: evaluation, pictures.
+	Stage(text string)
+	// Finish is called at the end of a whole run.
+	Finish(*Outcome) error
+}
+
+// Start describes a run that begins.
+type Start struct {
+	Recipe   *config.Recipe
+	Resolved config.Resolved
+	Source   dataset.Source
+	Arch     nn.Arch
+	Params   int
+	MACs     int64 // forward, all crops of one image
+	Device   string
+	Precision,
+	Dir string
+	Memory int64 // bytes of intermediates
+	Resume int   // steps done before
+	Notes  []string
+}
+
+// ErrInterrupted is returned by Run when its context ended: the run is saved
+// and can be resumed.
+var ErrInterrupted = errors.New("interrupted; the run is saved and can be resumed")
+
+// recipeFile is the resolved recipe within a run directory.
+const recipeFile = "recipe.toml"
+
+// run is a training run under way.
+type run struct {
+	opts     Options
+	recipe   *config.Recipe
+	res      config.Resolved
+	source   dataset.Source
+	arch     nn.Arch
+	stepper  *Stepper
+	schedule optim.Schedule
+	loader   *loader.Loader
+	writer   *checkpoint.Writer
+	alarm    swav.Alarm
+	state    State
+	passes   [][]int // the loader's crop groups of each pass of the plan
+
+	codes, scores, embeddings []float32 // of the last step, for its health
+	joined                    []float32
+}
+
+// Run trains to the end of the recipe, then evaluates. It returns what came
+// out; with ErrInterrupted a run that can be resumed.
+func Run(ctx context.Context, o Options) (*Outcome, error) {
+	t := &run{opts: o, recipe: o.Recipe}
+	if err := checkpoint.Prepare(o.Dir); err != nil {
+		return nil, err
+	}
+	release, err := checkpoint.Lock(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = release() }()
+	saved, err := t.open()
+	if err != nil {
+		return nil, err
+	}
+	var out *Outcome
+	err = OnThread(func() error {
+		var err error
+		out, err = t.train(ctx, saved)
+		return err
+	})
+	return out, err
+}
+
+// open finds the checkpoint to go on from, the recipe and the data.
+func (t *run) open() (*checkpoint.Loaded, error) {
+	o := &t.opts
+	saved, err := checkpoint.Resume(o.Dir, func(err error) { o.Log.Warn(err.Error()) })
+	switch {
+	case errors.Is(err, checkpoint.ErrNone):
+		saved = nil
+	case err != nil:
+		return nil, err
+	case !o.Resume:
+		return nil, fmt.Errorf("%s holds a run already (%d steps): go on with it by --resume, or choose another --run", o.Dir, saved.Step)
+	}
+	if o.Resume && t.recipe == nil {
+		if t.recipe, err = config.Load(filepath.Join(o.Dir, recipeFile)); err != nil {
+			return nil, fmt.Errorf("resume %s: %w", o.Dir, err)
+		}
+	}
+	if saved != nil {
+		if err := saved.DecodeState(&t.state); err != nil {
+			return nil, fmt.Errorf("resume %s: %w", saved.Path, err)
+		}
+		if o.Data == "" {
+			o.Data = t.state.Data
+		}
+	}
+	if o.Data == "" {
+		return nil, fmt.Errorf("no data: say where the images are (--data FOLDER)")
+	}
+	if t.source, err = OpenData(o.Data, t.recipe, dataset.Train); err != nil {
+		return nil, err
+	}
+	if saved != nil && t.state.Images != t.source.Len() {
+		return nil, fmt.Errorf("resume %s: the run saw %d images, %s has %d: the order of its epochs would be another; restore the data, or start a new --run",
+			o.Dir, t.state.Images, t.source.Name(), t.source.Len())
+	}
+	if t.res, err = t.recipe.Resolve(t.source.Len(), 1); err != nil {
+		return nil, err
+	}
+	t.arch, err = t.recipe.Arch(t.source.Channels())
+	return saved, err
+}
+
+// train sets up the compute side on the calling thread and trains.
+func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, error) {
+	r := t.recipe
+	b, err := NewBackend(r.Train.Backend, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	if t.stepper, err = newStepper(b, r, t.arch, t.res, dist.Solo()); err != nil {
+		return nil, err
+	}
+	if saved != nil {
+		if t.state, err = restore(t.stepper, saved); err != nil {
+			return nil, err
+		}
+	}
+	t.state.Arch, t.state.Images, t.state.Data = t.arch, t.source.Len(), t.opts.Data
+	t.schedule = schedule(r, t.res)
+	t.alarm = swav.Alarm{Warmup: t.warmup(), State: t.state.Alarm, Setting: swav.Setting{
+		Epsilon: r.SwAV.Epsilon, Hard: r.SwAV.Hard, FreezeSteps: t.res.FreezePrototypes, Hidden: r.Model.Hidden > 0,
+		Queue: t.res.QueueLength, Batch: r.Train.Batch}}
+	if err := t.writeRecipe(); err != nil {
+		return nil, err
+	}
+	if err := t.start(); err != nil {
+		return nil, err
+	}
+	if err := t.loop(ctx); err != nil {
+		return nil, err
+	}
+	return t.finish(ctx)
+}
+
+// warmup is how long the alarm holds back: an untrained network shows every
+// sign of a collapsed one.
+func (t *run) warmup() int {
+	return max(t.res.Warmup, t.res.FreezePrototypes, min(t.res.Steps/5, 2*t.res.StepsPerEpoch))
+}
+
+func (t *run) writeRecipe() error {
+	path := filepath.Join(t.opts.Dir, recipeFile)
+	f, err := os.CreateTemp(t.opts.Dir, "."+recipeFile+".*")
+	if err != nil {
+		return fmt.Errorf("write recipe: %w", err)
+	}
+	defer os.Remove(f.Name())
+	if err := t.recipe.Encode(f); err != nil {
+		f.Close()
+		return fmt.Errorf("write recipe %s: %w", path, err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("write recipe %s: %w", path, err)
+	}
+	if err := os.Chmod(f.Name(), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// start opens the loader at the state's position and announces the run.
+func (t *run) start() error {
+	r := t.recipe
+	v, err := views(r, t.arch.InChannels)
+	if err != nil {
+		return err
+	}
+	t.passes = passes(r)
+	t.loader, err = loader.New(t.source, loader.Config{
+		Recipe: v, Batch: t.res.RankBatch, Accumulate: r.Train.Accumulate, Seed: r.Train.Seed, Workers: workers(r), Ranks: 1,
+		MaxSkip: r.Data.MaxSkip, OnSkip: t.opts.Log.Skip,
+	})
+	if err != nil {
+		return err
+	}
+	net, plan := t.stepper.Model.Net, t.stepper.Plan
+	var macs int64
+	for _, g := range plan.Groups() {
+		macs += int64(g.Count) * net.MACs(g.Size)
+	}
+	b := t.stepper.Model.Backend
+	return t.opts.Log.Start(Start{Recipe: r, Resolved: t.res, Source: t.source, Arch: t.arch, Params: net.NumParams, MACs: macs,
+		Device: b.Describe(), Precision: plan.Config.Precision.String(), Dir: t.opts.Dir, Memory: plan.ArenaBytes(),
+		Resume: t.state.Step, Notes: t.opts.Notes})
+}
+
+// passes lists the crop groups of each backbone pass: engine merges neighbours
+// of equal size.
+func passes(r *config.Recipe) [][]int {
+	var ps [][]int
+	for i, c := range r.Crops {
+		if i > 0 && r.Crops[i-1].Size == c.Size {
+			ps[len(ps)-1] = append(ps[len(ps)-1], i)
+		} else {
+			ps = append(ps, []int{i})
+		}
+	}
+	return ps
+}
+
+// loop trains and keeps checkpoints. However it ends, the last whole step is
+// saved, unless it cannot be.
+func (t *run) loop(ctx context.Context) error {
+	t.loader.Start(loader.Position{Epoch: t.state.Epoch, Step: t.state.EpochStep})
+	defer t.loader.Close()
+	t.writer = checkpoint.NewWriter(t.opts.Dir, t.recipe.Train.Keep)
+	lastSaved := t.state.Step
+	began, before := time.Now(), t.state.Seconds
+	save := func() error {
+		t.state.Seconds = before + time.Since(began).Seconds()
+		t.state.Alarm = t.alarm.State
+		snap := snapshot(t.stepper, t.state)
+		if name := notFinite(snap.Model); name != "" {
+			return fmt.Errorf("step %d: %s: %w", t.state.Step, name, ErrNonFinite)
+		}
+		lastSaved = t.state.Step
+		t.opts.Log.Saved(t.state.Step)
+		return t.writer.Save(snap)
+	}
+	stopped := errors.New("stop")
+	err := t.steps(ctx, func(rec *StepRecord) error {
+		if err := t.opts.Log.Step(rec); err != nil {
+			return err
+		}
+		if every := t.res.CheckpointEvery; every > 0 && t.state.Step%every == 0 && t.state.Step < t.res.Steps {
+			if err := save(); err != nil {
+				if !checkpoint.DiskFull(err) {
+					return err
+				}
+				t.opts.Log.Warn(fmt.Sprintf("checkpoint: %v; the run goes on, the checkpoint before is whole", err))
+			}
+		}
+		if t.opts.Stop > 0 && t.state.Step >= t.opts.Stop {
+			return stopped
+		}
+		return nil
+	})
+	interrupted := ctx.Err() != nil || errors.Is(err, stopped)
+	if err != nil && !interrupted {
+		// The weights after a failed step are not worth keeping; the checkpoint
+		// from before is.
+		return errors.Join(err, t.writer.Close())
+	}
+	if t.state.Step > lastSaved || t.state.Step == 0 {
+		if err := save(); err != nil {
+			return err
+		}
+	}
+	if err := t.writer.Close(); err != nil {
+		return fmt.Errorf("last checkpoint: %w", err)
+	}
+	if interrupted {
+		return ErrInterrupted
+	}
+	return nil
+}

@@ -1,0 +1,393 @@
+package train
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"swav/checkpoint"
+	"swav/config"
+	"swav/runlog"
+)
+
+// tinyRecipe is a run of a few seconds on any backend: a queue that fills
+// within it, frozen prototypes that thaw, two crop groups, and epochs that end
+// in the middle.
+const tinyRecipe = `
+[[crops]]
+count = 2
+size = 12
+min_scale = 0.3
+max_scale = 1
+[[crops]]
+count = 1
+size = 8
+min_scale = 0.2
+max_scale = 0.5
+[augment]
+blur = 0.5
+[model]
+arch = ""
+block = "basic"
+layers = [1, 1]
+width = 0.125
+stem = "small"
+hidden = 16
+feature_dim = 8
+prototypes = 6
+[swav]
+freeze_prototypes = "2 steps"
+queue = 12
+queue_start = "1 steps"
+[optim]
+kind = "larc"
+lr = 0.3
+final_lr = 0
+warmup = "2 steps"
+[train]
+epochs = 0
+steps = 7
+batch_size = 6
+precision = "fp32"
+checkpoint_every = "3 steps"
+log_every = 1
+seed = 5
+[eval]
+holdout = 0.3
+`
+
+func recipe(t *testing.T, set ...string) *config.Recipe {
+	t.Helper()
+	r, err := config.Parse([]byte(tinyRecipe), "tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range set {
+		if err := r.Set(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+// photos writes n small pictures in two class folders.
+func photos(t *testing.T, n int) string {
+	t.Helper()
+	dir := t.TempDir()
+	for i := range n {
+		class := filepath.Join(dir, []string{"stripes", "spots"}[i%2])
+		if err := os.MkdirAll(class, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		img := image.NewRGBA(image.Rect(0, 0, 16, 14))
+		for p := range 16 * 14 {
+			x, y := p%16, p/16
+			v := uint8(40 * (x % 3 * (i % 2)) * y % 256)
+			img.SetRGBA(x, y, color.RGBA{v, uint8(i * 11), uint8(x * y), 255})
+		}
+		var b bytes.Buffer
+		if err := png.Encode(&b, img); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(class, fmt.Sprintf("%02d.png", i)), b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// execute runs and returns what the console showed.
+func execute(ctx context.Context, o Options) (*Outcome, string, error) {
+	var screen bytes.Buffer
+	log := NewRunLog(&screen, &screen, o.Dir)
+	o.Log = log
+	out, err := Run(ctx, o)
+	return out, screen.String(), errors.Join(err, log.Close())
+}
+
+// deterministic are a run's metrics without their timing.
+func deterministic(t *testing.T, dir string) []runlog.Metric {
+	t.Helper()
+	ms, err := runlog.ReadMetrics(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range ms {
+		ms[i].Time = runlog.Timing{}
+	}
+	return ms
+}
+
+func finalTensors(t *testing.T, dir string) map[string][]float32 {
+	t.Helper()
+	path, err := checkpoint.Latest(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := checkpoint.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]float32{}
+	for _, x := range append(l.Model, l.Optimizer...) {
+		all[x.Name] = x.Data
+	}
+	return all
+}
+
+func sameRuns(t *testing.T, want, got string) {
+	t.Helper()
+	a, b := deterministic(t, want), deterministic(t, got)
+	if len(a) != len(b) {
+		t.Fatalf("%d steps of metrics against %d", len(a), len(b))
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			t.Errorf("metrics differ:\n%+v\n%+v", a[i], b[i])
+		}
+	}
+	x, y := finalTensors(t, want), finalTensors(t, got)
+	for name, data := range x {
+		for i := range data {
+			if math.Float32bits(data[i]) != math.Float32bits(y[name][i]) {
+				t.Fatalf("%s differs at element %d: %v, %v", name, i, data[i], y[name][i])
+			}
+		}
+	}
+	if len(x) != len(y) {
+		t.Errorf("%d tensors against %d", len(x), len(y))
+	}
+}
+
+func TestResumedRunEqualsUninterruptedBitForBit(t *testing.T) {
+	data := photos(t, 20)
+	for name, set := range map[string][]string{
+		"larc with queue":  nil,
+		"adamw":            {"optim.kind=adamw", "optim.lr=0.001", "swav.queue=0"},
+		"accumulate, hard": {"train.accumulate=2", "swav.hard=true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			whole, parts := t.TempDir(), t.TempDir()
+			if _, _, err := execute(context.Background(), Options{Recipe: recipe(t, set...), Data: data, Dir: whole}); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(deterministic(t, whole)); n != 7 {
+				t.Fatalf("%d steps of metrics, want 7", n)
+			}
+			// Stopped inside the first and the second epoch (3 steps each), once
+			// right at a checkpoint.
+			o := Options{Recipe: recipe(t, set...), Data: data, Dir: parts}
+			for _, stop := range []int{2, 3, 5} {
+				o.Stop = stop
+				if _, _, err := execute(context.Background(), o); !errors.Is(err, ErrInterrupted) {
+					t.Fatalf("stopped at step %d: %v", stop, err)
+				}
+				o = Options{Dir: parts, Resume: true}
+			}
+			if _, _, err := execute(context.Background(), o); err != nil {
+				t.Fatal(err)
+			}
+			sameRuns(t, whole, parts)
+		})
+	}
+}
+
+// A run that is killed has written metrics beyond its last checkpoint; they are
+// written again, not twice.
+func TestKilledRunGoesOnFromItsCheckpoint(t *testing.T) {
+	data := photos(t, 20)
+	whole, killed := t.TempDir(), t.TempDir()
+	if _, _, err := execute(context.Background(), Options{Recipe: recipe(t), Data: data, Dir: whole}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := execute(context.Background(), Options{Recipe: recipe(t), Data: data, Dir: killed, Stop: 5}); !errors.Is(err, ErrInterrupted) {
+		t.Fatal(err)
+	}
+	// As after SIGKILL: the checkpoint of step 5 was never finished.
+	if err := os.RemoveAll(filepath.Join(killed, "checkpoints", "step-0000005")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(killed, runlog.MetricsFile), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(f, `{"step":5,"epo`)
+	f.Close()
+	if _, _, err := execute(context.Background(), Options{Dir: killed, Resume: true}); err != nil {
+		t.Fatal(err)
+	}
+	sameRuns(t, whole, killed)
+}
+
+func TestWorkersDoNotChangeTheResult(t *testing.T) {
+	data := photos(t, 20)
+	one, four := t.TempDir(), t.TempDir()
+	for dir, n := range map[string]string{one: "1", four: "4"} {
+		if _, _, err := execute(context.Background(), Options{Recipe: recipe(t, "data.workers="+n), Data: data, Dir: dir}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sameRuns(t, one, four)
+}
+
+func TestRunWritesWhatItPromises(t *testing.T) {
+	dir := t.TempDir()
+	out, screen, err := execute(context.Background(), Options{Recipe: recipe(t), Data: photos(t, 20), Dir: dir, Notes: []string{"a reason"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.KNN == nil || out.KNN.Queries != 6 || out.KNN.References != 14 || !out.KNN.Holdout {
+		t.Errorf("kNN table %+v", out.KNN)
+	}
+	for _, want := range []string{"step 7/7", "raw pixels", "untrained", "report.html"} {
+		if !strings.Contains(screen, want) {
+			t.Errorf("console does not show %q:\n%s", want, screen)
+		}
+	}
+	for _, name := range []string{"recipe.toml", "metrics.jsonl", "prototypes.png", "report.html", "latest/model.safetensors", "latest/optimizer.safetensors", "latest/state.json"} {
+		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if found, _ := filepath.Glob(filepath.Join(dir, "events.out.tfevents.*")); len(found) != 1 {
+		t.Errorf("TensorBoard files: %v", found)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"data:image/png;base64,", "<polyline", "raw pixels", "freeze_prototypes", "a reason"} {
+		if !bytes.Contains(page, []byte(want)) {
+			t.Errorf("report lacks %q", want)
+		}
+	}
+	for _, bad := range []string{"http://", "https://", "<script"} {
+		if bytes.Contains(page, []byte(bad)) {
+			t.Errorf("report holds %q: it must need no network", bad)
+		}
+	}
+	e, err := Embed(context.Background(), EmbedOptions{Run: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(e.Index) != 20 || len(e.Features) != 20*16 || len(e.Prototype) != 20 {
+		t.Errorf("embedded %d images, %d numbers, %d prototypes", len(e.Index), len(e.Features), len(e.Prototype))
+	}
+}
+
+func TestBadInputGetsAClearErrorAndLosesNothing(t *testing.T) {
+	good := photos(t, 20)
+	broken := t.TempDir()
+	for i := range 20 {
+		if err := os.WriteFile(filepath.Join(broken, fmt.Sprintf("%d.jpg", i)), []byte("not a picture"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "a file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		data, dir string
+		set       []string
+		want      string // part of the error
+	}{
+		"empty folder":        {data: t.TempDir(), want: "no images"},
+		"missing folder":      {data: filepath.Join(t.TempDir(), "nowhere"), want: "nowhere"},
+		"broken files":        {data: broken, want: "cannot be read"},
+		"fewer than a batch":  {data: good, set: []string{"train.batch_size=64", "swav.queue=0"}, want: "train.batch_size"},
+		"run is a file":       {data: good, dir: file, want: "a file"},
+		"run below a file":    {data: good, dir: filepath.Join(file, "run"), want: "a file"},
+		"no data":             {want: "--data"},
+		"non-finite loss":     {data: good, set: []string{"optim.kind=sgd", "optim.lr=1000", "optim.momentum=0", "optim.weight_decay=10", "train.steps=60"}, want: "not finite"},
+		"warm-up too long":    {data: good, set: []string{"optim.warmup=50 steps"}, want: "optim.warmup"},
+		"assign out of range": {data: good, set: []string{"swav.assign=[0, 7]"}, want: "swav.assign"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := tc.dir
+			if dir == "" {
+				dir = t.TempDir()
+			}
+			_, _, err := execute(context.Background(), Options{Recipe: recipe(t, tc.set...), Data: tc.data, Dir: dir})
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v, want one with %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// After a step whose loss is not finite, the run stops and the checkpoint from
+// before it is whole and finite.
+func TestNonFiniteLossKeepsTheCheckpointBefore(t *testing.T) {
+	dir := t.TempDir()
+	_, _, err := execute(context.Background(), Options{Recipe: recipe(t, "optim.kind=sgd", "optim.lr=1000", "optim.momentum=0", "optim.weight_decay=10", "train.steps=60", "train.checkpoint_every=1 steps"),
+		Data: photos(t, 20), Dir: dir})
+	if !errors.Is(err, ErrNonFinite) {
+		t.Fatalf("error %v", err)
+	}
+	for name, x := range finalTensors(t, dir) {
+		for _, v := range x {
+			if v != v {
+				t.Fatalf("%s holds NaN", name)
+			}
+		}
+	}
+}
+
+func TestUnreadableImagesAreSkippedAndListed(t *testing.T) {
+	data := photos(t, 20)
+	if err := os.WriteFile(filepath.Join(data, "spots", "torn.png"), []byte("\x89PNG\r\n\x1a\ntorn"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if _, _, err := execute(context.Background(), Options{Recipe: recipe(t), Data: data, Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadFile(filepath.Join(dir, "skipped.jsonl"))
+	if err != nil || !bytes.Contains(list, []byte("torn.png")) {
+		t.Errorf("skipped.jsonl: %q, %v", list, err)
+	}
+}
+
+func TestASecondRunDoesNotOverwriteTheFirst(t *testing.T) {
+	data, dir := photos(t, 20), t.TempDir()
+	if _, _, err := execute(context.Background(), Options{Recipe: recipe(t), Data: data, Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := execute(context.Background(), Options{Recipe: recipe(t), Data: data, Dir: dir}); err == nil || !strings.Contains(err.Error(), "--resume") {
+		t.Errorf("error %v, want one that names --resume", err)
+	}
+	for want, o := range map[string]Options{
+		"another network": {Recipe: recipe(t, "model.width=0.25"), Dir: dir, Resume: true},
+		"optimizer":       {Recipe: recipe(t, "optim.kind=adamw"), Dir: dir, Resume: true},
+		"saw 20 images":   {Data: photos(t, 30), Dir: dir, Resume: true},
+	} {
+		if _, _, err := execute(context.Background(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+}
+
+func TestInterruptSavesTheLastWholeStep(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	dir := t.TempDir()
+	if _, _, err := execute(ctx, Options{Recipe: recipe(t), Data: photos(t, 20), Dir: dir}); !errors.Is(err, ErrInterrupted) {
+		t.Fatalf("error %v", err)
+	}
+	if _, _, err := execute(context.Background(), Options{Dir: dir, Resume: true}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(deterministic(t, dir)); n != 7 {
+		t.Errorf("%d steps of metrics, want 7", n)
+	}
+}

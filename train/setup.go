@@ -1,0 +1,143 @@
+package train
+
+import (
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/cpu"
+
+	"swav/augment"
+	"swav/config"
+	"swav/dataset"
+	"swav/dist"
+	"swav/engine"
+	"swav/imgcodec"
+	"swav/nn"
+	"swav/op"
+	"swav/optim"
+)
+
+// OpenData opens the part of a source that a recipe names: dataset.Train or
+// dataset.Test, the recipe's data.split and data.eval_split.
+func OpenData(path string, r *config.Recipe, part string) (dataset.Source, error) {
+	split := r.Data.Split
+	if part == dataset.Test {
+		split = r.Data.EvalSplit
+	}
+	channels := r.Model.InChannels
+	if channels == 0 {
+		channels = r.Data.Channels
+	}
+	return dataset.Open(path, dataset.Options{Split: split, Channels: channels,
+		Decode: imgcodec.Options{IgnoreOrientation: r.Data.Exif == "ignore", MaxPixels: r.Data.MaxPixels}})
+}
+
+// views is a recipe's augmentation for images of the given channels.
+func views(r *config.Recipe, channels int) (augment.Recipe, error) {
+	a := r.Augment
+	mean, err := perChannel("augment.mean", a.Mean, channels)
+	if err != nil {
+		return augment.Recipe{}, err
+	}
+	std, err := perChannel("augment.std", a.Std, channels)
+	if err != nil {
+		return augment.Recipe{}, err
+	}
+	v := augment.Recipe{
+		FlipP: a.Flip, JitterP: a.Jitter,
+		Brightness: a.Brightness, Contrast: a.Contrast, Saturation: a.Saturation, Hue: a.Hue,
+		GrayscaleP: a.Grayscale, BlurP: a.Blur, BlurMin: a.BlurMin, BlurMax: a.BlurMax,
+		Mean: mean, Std: std,
+	}
+	for _, c := range r.Crops {
+		v.Groups = append(v.Groups, augment.Group{Size: c.Size, Count: c.Count, MinScale: c.MinScale, MaxScale: c.MaxScale})
+	}
+	return v, v.Validate()
+}
+
+// perChannel is one number a channel: given as such, as one for all, or, for
+// gray images under a colour recipe, the channels' mean.
+func perChannel(key string, x []float64, channels int) ([]float32, error) {
+	out := make([]float32, channels)
+	switch {
+	case len(x) == channels:
+		for i := range out {
+			out[i] = float32(x[i])
+		}
+	case len(x) == 1:
+		for i := range out {
+			out[i] = float32(x[0])
+		}
+	case channels == 1 && len(x) > 1:
+		var sum float64
+		for _, v := range x {
+			sum += v
+		}
+		out[0] = float32(sum / float64(len(x)))
+	default:
+		return nil, fmt.Errorf("%s has %d numbers, the images have %d channels: give one number, or one a channel (--set %s=…)", key, len(x), channels, key)
+	}
+	return out, nil
+}
+
+// Precision is the type of activations that a recipe asks for; auto takes
+// bfloat16 where the processor multiplies it.
+func Precision(r *config.Recipe, backend string) op.DType {
+	switch r.Train.Precision {
+	case "bf16":
+		return op.BFloat16
+	case "auto":
+		if backend == "cpu" && (cpu.X86.HasAVX512BF16 || cpu.X86.HasAMXBF16) {
+			return op.BFloat16
+		}
+	}
+	return op.Float32
+}
+
+func method(r *config.Recipe, res config.Resolved, ranks int) Method {
+	s := r.SwAV
+	return Method{Assign: s.Assign, Temperature: s.Temperature, Epsilon: s.Epsilon, Iterations: s.Iterations,
+		Tolerance: s.Tolerance, Hard: s.Hard, FreezeSteps: res.FreezePrototypes,
+		QueueLength: res.QueueLength / ranks, QueueStart: res.QueueStart}
+}
+
+func optimizer(r *config.Recipe) optim.Optimizer {
+	o := r.Optim
+	return optim.Optimizer{Kind: optim.Kind(o.Kind), Momentum: o.Momentum, Trust: o.Trust, LARCEps: o.Eps, Clip: o.Clip,
+		Beta1: o.Beta1, Beta2: o.Beta2, AdamEps: o.Eps, WeightDecay: o.WeightDecay, ExcludeNormBias: o.ExcludeNormAndBias}
+}
+
+func schedule(r *config.Recipe, res config.Resolved) optim.Schedule {
+	return optim.Schedule{Base: r.Optim.LR, Final: r.Optim.FinalLR, Start: r.Optim.StartLR, Warmup: res.Warmup, Total: res.Steps}
+}
+
+// newStepper builds network, model, plan and stepper of one rank, with fresh
+// weights.
+func newStepper(b op.Backend, r *config.Recipe, arch nn.Arch, res config.Resolved, comm dist.Comm) (*Stepper, error) {
+	net, err := nn.Build(arch)
+	if err != nil {
+		return nil, err
+	}
+	m, err := engine.NewModel(b, net, true)
+	if err != nil {
+		return nil, err
+	}
+	m.Set(net.Init(r.Train.Seed))
+	cfg := engine.Config{Batch: res.RankBatch, Precision: Precision(r, b.Name()), Comm: comm, Train: true}
+	for _, c := range r.Crops {
+		cfg.Groups = append(cfg.Groups, engine.Group{Count: c.Count, Size: c.Size})
+	}
+	plan, err := engine.Compile(m, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%w (lower train.batch_size, or raise train.accumulate)", err)
+	}
+	return NewStepper(plan, method(r, res, comm.Size()), optimizer(r))
+}
+
+// workers is the number of loader goroutines that a recipe asks for.
+func workers(r *config.Recipe) int {
+	if r.Data.Workers > 0 {
+		return r.Data.Workers
+	}
+	return runtime.NumCPU()
+}

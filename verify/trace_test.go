@@ -1,0 +1,150 @@
+package verify
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"swav/op"
+	"swav/op/ref"
+	"swav/train"
+)
+
+// traces are the reference cases, or a skip that says why there are none.
+func traces(t *testing.T) []string {
+	t.Helper()
+	shared := os.Getenv("SWAV_SHARED")
+	if shared == "" {
+		shared = filepath.Join("..", "..", "shared")
+	}
+	found, _ := filepath.Glob(filepath.Join(shared, "golden", "resnet*"))
+	if len(found) == 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("no reference traces in %s", shared)
+		}
+		t.Skipf("no reference traces in %s; SWAV_SHARED names another folder", shared)
+	}
+	return found
+}
+
+func backends(t *testing.T) map[string]func() (op.Backend, error) {
+	bs := map[string]func() (op.Backend, error){"ref": func() (op.Backend, error) { return ref.New(), nil }}
+	if b, err := train.NewBackend("cpu", 0); err == nil {
+		b.Close()
+		bs["cpu"] = func() (op.Backend, error) { return train.NewBackend("cpu", 0) }
+	} else {
+		t.Logf("without the cpu backend: %v", err)
+	}
+	return bs
+}
+
+func TestTracesPass(t *testing.T) {
+	for _, dir := range traces(t) {
+		for name, b := range backends(t) {
+			t.Run(filepath.Base(dir)+"/"+name, func(t *testing.T) {
+				if testing.Short() && name == "ref" && strings.Contains(dir, "50") {
+					t.Skip("slow on the reference backend")
+				}
+				r, err := Trace(dir, Options{NewBackend: b, Precision: op.Float32})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(r.Quantities) < 10 {
+					t.Errorf("only %d quantities compared", len(r.Quantities))
+				}
+				for _, q := range r.Quantities {
+					if !q.Pass {
+						t.Errorf("step %d %s: deviation %.2g at %s, limit %.2g", q.Step, q.Kind, q.Deviation, q.Worst, q.Limit)
+					}
+				}
+			})
+		}
+	}
+}
+
+// The numerics of bf16 are documented with what they cannot do (docs/numerics.md);
+// what must hold is that the loss agrees and that gradients point the same way.
+func TestBFloat16TracesAgreeInLossAndDirection(t *testing.T) {
+	b, ok := backends(t)["cpu"]
+	if !ok {
+		t.Skip("without the cpu backend")
+	}
+	for _, dir := range traces(t) {
+		r, err := Trace(dir, Options{NewBackend: b, Precision: op.BFloat16})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if q := r.Quantities[0]; q.Kind != "loss" || !q.Pass {
+			t.Errorf("%s: %+v", r.Case, q)
+		}
+		if q := r.Quantities[1]; !(q.Deviation < 0.25) {
+			t.Errorf("%s: worst gradient has cosine %.3f, at %s", r.Case, 1-q.Deviation, q.Worst)
+		}
+	}
+}
+
+// A replay with another learning rate, or of another network, must not pass.
+func TestTraceNoticesWhatIsWrong(t *testing.T) {
+	from := traces(t)[0]
+	for _, dir := range traces(t) {
+		if strings.HasSuffix(dir, "small") {
+			from = dir
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(from, "case.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tensors, err := filepath.Abs(filepath.Join(from, "tensors.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		old, new string
+		fails    string // a kind that fails; "" for an error
+	}{
+		"learning rate":  {`"lr": [`, `"lr": [0.05,`, "param"},
+		"epsilon":        {`"epsilon": 0.05`, `"epsilon": 0.06`, "codes"},
+		"temperature":    {`"temperature": 0.1`, `"temperature": 0.11`, "loss"},
+		"momentum":       {`"momentum": 0.9`, `"momentum": 0.8`, "momentum"},
+		"hidden":         {`"hidden": 64`, `"hidden": 32`, ""},
+		"format":         {`"format": 1`, `"format": 2`, ""},
+		"assignment":     {`"hard_assignment": false`, `"hard_assignment": true`, "codes"},
+		"too many ranks": {`"ranks": 1`, `"ranks": 2`, ""},
+	} {
+		changed := strings.Replace(string(text), tc.old, tc.new, 1)
+		if changed == string(text) {
+			t.Fatalf("%s: case.json has no %q", name, tc.old)
+		}
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "case.json"), []byte(changed), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(tensors, filepath.Join(dir, "tensors.safetensors")); err != nil {
+			t.Fatal(err)
+		}
+		b := backends(t)["ref"]
+		if c, ok := backends(t)["cpu"]; ok {
+			b = c
+		}
+		r, err := Trace(dir, Options{NewBackend: b, Precision: op.Float32})
+		if tc.fails == "" {
+			if err == nil {
+				t.Errorf("%s: no error", name)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		failed := false
+		for _, q := range r.Quantities {
+			failed = failed || q.Kind == tc.fails && !q.Pass
+		}
+		if !failed || r.Pass {
+			t.Errorf("%s: %s passes", name, tc.fails)
+		}
+	}
+}
