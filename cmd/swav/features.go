@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"swav/eval"
+	"swav/train"
+)
+
+// modelFlags are what embed and cluster share: which network, which images.
+type modelFlags struct{ run, data, split, out string }
+
+func (f *modelFlags) add(c *cobra.Command, out string) {
+	c.Flags().StringVar(&f.run, "run", "", "run directory, or one checkpoint in it (required)")
+	c.Flags().StringVar(&f.data, "data", "", "images: folder, idx files, CIFAR batches (default: the run's)")
+	c.Flags().StringVar(&f.split, "split", "", "part of the data, where it has parts: train or test (default train)")
+	c.Flags().StringVar(&f.out, "out", out, "file to write")
+}
+
+func (f *modelFlags) check(c *cobra.Command) error {
+	if f.run == "" {
+		return usageError{hint(fmt.Errorf("no run directory given"), "add --run DIR; `%s --help` has an example", c.CommandPath())}
+	}
+	if f.split != "" && f.split != "train" && f.split != "test" {
+		return usageError{fmt.Errorf("--split %s: want train or test", f.split)}
+	}
+	if dir := filepath.Dir(f.out); !exists(dir) {
+		return fmt.Errorf("write %s: folder %s does not exist", f.out, dir)
+	}
+	return nil
+}
+
+func newEmbed() *cobra.Command {
+	var f modelFlags
+	c := &cobra.Command{
+		Use:   "embed --run DIR [--data SRC] [--out FILE]",
+		Short: "Write the features of images",
+		Long: `Writes one row of backbone features for each image, as .npy or .safetensors by
+the extension of --out, and beside it a .csv that names the image of each row.
+Images that cannot be read are left out and reported.`,
+		Example: `  swav embed --run runs/photos --data ~/photos --out features.npy`,
+		Args:    withUsage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := f.check(c); err != nil {
+				return err
+			}
+			if ext := strings.ToLower(filepath.Ext(f.out)); ext != ".npy" && ext != ".safetensors" {
+				return usageError{fmt.Errorf("--out %s: want a name ending in .npy or .safetensors", f.out)}
+			}
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c)})
+			if err != nil {
+				return err
+			}
+			w, err := eval.CreateFeatures(f.out, len(e.Index), len(e.Features)/len(e.Index), e.Source.Classes())
+			if err != nil {
+				return err
+			}
+			if err := w.Append(e.Features, e.Rows()); err != nil {
+				w.Abort()
+				return err
+			}
+			if err := w.Close(); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s: %d images x %d features\n", f.out, len(e.Index), len(e.Features)/len(e.Index))
+			return nil
+		},
+	}
+	f.add(c, "features.npy")
+	return c
+}
+
+func newCluster() *cobra.Command {
+	var f modelFlags
+	c := &cobra.Command{
+		Use:   "cluster --run DIR [--data SRC] [--out FILE]",
+		Short: "Write each image's prototype",
+		Long: `Writes a CSV with the prototype of each image: the one whose direction is nearest
+to the image's embedding, and the cosine between them as score.`,
+		Example: `  swav cluster --run runs/photos --data ~/photos --out clusters.csv`,
+		Args:    withUsage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := f.check(c); err != nil {
+				return err
+			}
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c)})
+			if err != nil {
+				return err
+			}
+			rows := make([]eval.Assignment, len(e.Index))
+			for i, r := range e.Rows() {
+				rows[i] = eval.Assignment{Row: r, Prototype: e.Prototype[i], Score: e.Score[i]}
+			}
+			file, err := os.Create(f.out)
+			if err != nil {
+				return err
+			}
+			if err := eval.WriteAssignments(file, rows, e.Source.Classes()); err != nil {
+				file.Close()
+				return fmt.Errorf("write %s: %w", f.out, err)
+			}
+			if err := file.Close(); err != nil {
+				return fmt.Errorf("write %s: %w", f.out, err)
+			}
+			used := map[int]bool{}
+			for _, p := range e.Prototype {
+				used[p] = true
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s: %d images in %d clusters\n", f.out, len(rows), len(used))
+			return nil
+		},
+	}
+	f.add(c, "clusters.csv")
+	return c
+}
+
+// reportSkip tells of images that cannot be read.
+func reportSkip(c *cobra.Command) func(id string, err error) {
+	w := &lockedWriter{w: c.ErrOrStderr()}
+	return func(id string, err error) { fmt.Fprintf(w, "swav: warning: skipped %s: %v\n", id, err) }
+}

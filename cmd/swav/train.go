@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"swav/config"
+	"swav/train"
+)
+
+func newTrain() *cobra.Command {
+	var recipe, data, dir string
+	var resume bool
+	var set []string
+	var budget time.Duration
+	c := &cobra.Command{
+		Use:   "train --data SRC --run DIR [--recipe NAME|FILE]",
+		Short: "Train on images, then say what the features are worth",
+		Long: `Trains SwAV on the images of --data and writes everything into the run
+directory: checkpoints, metrics.jsonl, TensorBoard events, the resolved
+recipe.toml, and at the end prototypes.png and report.html.
+
+SRC is a folder of images (nested or flat; sub-folders of the first level are
+taken as labels, which are used for the evaluation only), idx files
+(Fashion-MNIST) or CIFAR binary batches.
+
+The recipe says everything else: see ` + "`swav recipes`" + `. The recipe auto chooses by the
+data, the machine and --time, and prints why.
+
+Ctrl-C saves and leaves; --resume goes on exactly where the run stopped. Exit
+status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
+		Example: `  swav train --recipe auto --data ~/photos --run runs/photos --time 30m
+  swav train --recipe cifar10 --data ~/cifar10 --run runs/c10 --set optim.lr=2e-3
+  swav train --resume --run runs/c10`,
+		Args: withUsage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if dir == "" {
+				return usageError{hint(errors.New("no run directory given"), "add --run DIR: everything is written there")}
+			}
+			if data == "" && !resume {
+				return usageError{hint(errors.New("no data given"), "add --data FOLDER")}
+			}
+			if budget < 0 || budget > 0 && !strings.EqualFold(recipe, "auto") && recipe != "" {
+				return usageError{hint(fmt.Errorf("--time %v with --recipe %s", budget, recipe), "--time belongs to --recipe auto; other recipes say their length by train.epochs or train.steps")}
+			}
+			o := train.Options{Data: data, Dir: dir, Resume: resume}
+			if recipe != "" || !resume {
+				var err error
+				if o.Recipe, o.Notes, err = chooseRecipe(c, recipe, data, budget, set); err != nil {
+					return err
+				}
+				for _, s := range set {
+					if err := o.Recipe.Set(s); err != nil {
+						return usageError{hint(err, "`swav recipes --keys` lists the keys")}
+					}
+				}
+			} else if len(set) > 0 {
+				return usageError{hint(errors.New("--set with --resume: a resumed run keeps its recipe"), "to change it, edit recipe.toml in the run directory, or start a new --run")}
+			}
+			log := train.NewRunLog(c.OutOrStdout(), c.ErrOrStderr(), dir)
+			o.Log = log
+			_, err := train.Run(c.Context(), o)
+			err = errors.Join(err, log.Close())
+			var bad *config.Error
+			switch {
+			case errors.Is(err, train.ErrInterrupted):
+				fmt.Fprintf(c.ErrOrStderr(), "swav: interrupted; go on with: swav train --resume --run %s\n", dir)
+				return c.Context().Err()
+			case errors.As(err, &bad):
+				return usageError{err}
+			}
+			return advise(err)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&recipe, "recipe", "", "built-in recipe or TOML file (default auto)")
+	f.StringVar(&data, "data", "", "images: folder, idx files, CIFAR batches")
+	f.StringVar(&dir, "run", "", "run directory (required)")
+	f.BoolVar(&resume, "resume", false, "go on with the run in --run")
+	f.StringArrayVar(&set, "set", nil, "change a key of the recipe: KEY=VALUE; may be repeated")
+	f.DurationVar(&budget, "time", 0, "with auto: how long the run may take, such as 30m or 8h (default 30m)")
+	return c
+}
+
+// chooseRecipe loads a recipe, or has auto choose one.
+func chooseRecipe(c *cobra.Command, name, data string, budget time.Duration, set []string) (*config.Recipe, []string, error) {
+	if name != "" && !strings.EqualFold(name, "auto") {
+		r, err := config.Load(name)
+		return r, nil, err
+	}
+	if budget == 0 {
+		budget = 30 * time.Minute
+	}
+	r, choices, err := train.Auto(c.Context(), data, budget, set...)
+	if err != nil {
+		return nil, nil, err
+	}
+	w := c.ErrOrStderr()
+	fmt.Fprintln(w, "recipe auto chooses:")
+	var notes []string
+	for _, ch := range choices {
+		line := fmt.Sprintf("%s = %s: %s", ch.Key, ch.Value, ch.Reason)
+		fmt.Fprintln(w, "  "+line)
+		notes = append(notes, line)
+	}
+	return r, notes, nil
+}
+
+// advise adds to an error what people can do about it.
+func advise(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, train.ErrNonFinite):
+		return hint(err, "the checkpoint before is whole. Start again from it with a lower learning rate (optim.lr), or in fp32 (--set train.precision=fp32);\nwith epsilon below 0.02, raise swav.epsilon")
+	}
+	return err
+}
+
+// lockedWriter lets several goroutines write whole lines.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"swav/op"
+	"swav/train"
+	"swav/verify"
+)
+
+func newVerify() *cobra.Command {
+	var backend, precision string
+	var augment, asJSON bool
+	c := &cobra.Command{
+		Use:   "verify [flags] DIR...",
+		Short: "Replay reference traces and compare the numbers",
+		Long: `Replays training steps recorded with PyTorch in float64 (case.json and
+tensors.safetensors in each DIR), or with --augment recorded image
+transformations, and prints the worst deviation of each quantity beside
+PyTorch's own float32 deviation and the limit. Exit status 1 if any is beyond.`,
+		Example: `  swav verify ../shared/golden/resnet*
+  swav verify --backend ref ../shared/golden/resnet18-small
+  swav verify --precision bf16 ../shared/golden/resnet50-queue
+  swav verify --augment ../shared/golden/augment/*/`,
+		Args: withUsage(cobra.MinimumNArgs(1)),
+		RunE: func(c *cobra.Command, dirs []string) error {
+			if augment {
+				return verifyAugment(c.OutOrStdout(), dirs, asJSON)
+			}
+			d, err := op.ParsePrecision(precision)
+			if err != nil {
+				return usageError{err}
+			}
+			return verifyTraces(c.OutOrStdout(), dirs, backend, d, asJSON)
+		},
+	}
+	c.Flags().StringVar(&backend, "backend", "auto", "what computes: cpu, ref, or auto")
+	c.Flags().StringVar(&precision, "precision", "fp32", "of activations: fp32 or bf16")
+	c.Flags().BoolVar(&augment, "augment", false, "the DIRs are recorded image transformations")
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per DIR")
+	return c
+}
+
+func verifyTraces(w io.Writer, dirs []string, backend string, precision op.DType, asJSON bool) error {
+	pass := true
+	for _, dir := range dirs {
+		r, err := verify.Trace(dir, verify.Options{
+			NewBackend: func() (op.Backend, error) { return train.NewBackend(backend, 0) },
+			Precision:  precision,
+		})
+		if err != nil {
+			return hint(err, "want a folder with case.json and tensors.safetensors; image transformations need --augment")
+		}
+		pass = pass && r.Pass
+		if asJSON {
+			if err := json.NewEncoder(w).Encode(r); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%s  (%s, %v)\n", r.Case, r.Backend, r.Precision)
+		tw := tabwriter.NewWriter(w, 2, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(tw, "step\tquantity\tdeviation\tPyTorch fp32\tlimit\t\t")
+		for _, q := range r.Quantities {
+			own, note := "-", ""
+			if q.PyTorch > 0 {
+				own = fmt.Sprintf("%.1e", q.PyTorch)
+			}
+			if !q.Pass {
+				note = "beyond, at " + q.Worst
+			}
+			fmt.Fprintf(tw, "%d\t%s\t%.1e\t%s\t%.1e\t %s\t\n", q.Step, q.Kind, q.Deviation, own, q.Limit, verdict(q.Pass)+" "+note)
+		}
+		if err := tw.Flush(); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "%s: %s\n\n", r.Case, verdict(r.Pass))
+	}
+	if !pass {
+		return errNotPassed
+	}
+	return nil
+}
+
+func verdict(pass bool) string {
+	if pass {
+		return "pass"
+	}
+	return "FAIL"
+}
+
+func verifyAugment(w io.Writer, dirs []string, asJSON bool) error {
+	pass := true
+	for _, dir := range dirs {
+		r, err := verify.Augment(dir)
+		if err != nil {
+			return hint(err, "want a folder with case.json, an image and expect.safetensors")
+		}
+		pass = pass && r.Pass
+		if asJSON {
+			if err := json.NewEncoder(w).Encode(r); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%s  (%s): %s\n", r.Case, r.Decoder, verdict(r.Pass))
+		tw := tabwriter.NewWriter(w, 2, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(tw, "stage\tmean\tlimit\tp99.9\tlimit\t\t")
+		for _, s := range r.Stages {
+			fmt.Fprintf(tw, "%s\t%.3f\t%.1f\t%.1f\t%.1f\t %s\t\n", s.Name, s.Mean, s.MeanLimit, s.P999, s.P999Limit, verdict(s.Pass))
+		}
+		if err := tw.Flush(); err != nil {
+			return err
+		}
+	}
+	if !pass {
+		return errNotPassed
+	}
+	return nil
+}
