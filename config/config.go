@@ -113,7 +113,7 @@ type Train struct {
 	Steps           int      `toml:"steps" range:"[0,1000000000]" doc:"length in steps; 0: epochs says it"`
 	Batch           int      `toml:"batch_size" range:"[1,1048576]" doc:"images per step, all ranks together"`
 	Accumulate      int      `toml:"accumulate" range:"[1,65536]" doc:"a step's batch is worked off in this many parts, to save memory; each part has its own codes"`
-	Precision       string   `toml:"precision" oneof:"auto fp32 bf16" doc:"of activations and products: auto takes bf16 where the machine is faster with it"`
+	Precision       string   `toml:"precision" oneof:"auto fp32 bf16 fp64" doc:"least precision of activations and products: auto takes bf16 where the machine is faster with it; a step too small to be slow computes in fp64"`
 	Backend         string   `toml:"backend" oneof:"auto cpu ref" doc:"auto takes the fastest there is; ref is plain Go, slow"`
 	Seed            uint64   `toml:"seed" range:"[0,9223372036854775807]" doc:"of everything random"`
 	CheckpointEvery Duration `toml:"checkpoint_every" doc:"a checkpoint this often, and at the end"`

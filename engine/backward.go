@@ -18,7 +18,7 @@ func (c *compiler) headBackward(s *pass) ref {
 		case nn.Scores:
 			dx := c.newBuffer(op.Float32, s.rows, l.InChannels)
 			w, dw := m.Param(l.Weight), m.Grad(l.Weight)
-			c.add(true, l.Name, "linear backward", 2*macs(s.rows, l), []ref{dx}, func(at func(ref) op.Tensor) func() {
+			c.add(true, l.Name, "linear backward", 2*linearMACs(s.rows, l), []ref{dx}, func(at func(ref) op.Tensor) func() {
 				dx := at(dx)
 				return func() {
 					b.LinearBackwardWeights(dw, op.Tensor{}, p.Embeddings, p.ScoreGrads)
@@ -36,7 +36,7 @@ func (c *compiler) headBackward(s *pass) ref {
 		case nn.Linear:
 			dx, from := c.newBuffer(op.Float32, s.rows, l.InChannels), dy
 			w, dw, db := m.Param(l.Weight), m.Grad(l.Weight), m.Grad(l.Bias)
-			c.add(true, l.Name, "linear backward", 2*macs(s.rows, l), []ref{x, dx, from}, func(at func(ref) op.Tensor) func() {
+			c.add(true, l.Name, "linear backward", 2*linearMACs(s.rows, l), []ref{x, dx, from}, func(at func(ref) op.Tensor) func() {
 				x, dx, dy := at(x), at(dx), at(from)
 				return func() {
 					b.LinearBackwardWeights(dw, db, x, dy)

@@ -146,7 +146,7 @@ func (c *compiler) conv(l nn.Layer, in []int, first bool) op.Conv {
 	p := c.plan
 	params := op.ConvParams{
 		Batch: in[0], Height: in[1], Width: in[2], In: l.InChannels, Out: l.OutChannels,
-		Kernel: l.Kernel, Stride: l.Stride, Pad: l.Pad, DType: p.Config.Precision,
+		Kernel: l.Kernel, Stride: l.Stride, Pad: l.Pad, DType: p.Precision,
 		Inference: !p.Config.Train, NoBackwardData: first,
 	}
 	conv, err := p.Model.Backend.NewConv(params)

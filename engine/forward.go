@@ -9,7 +9,7 @@ import (
 // size, channels], features the group's rows of the pooled features.
 func (c *compiler) backbone(input, features op.Tensor, n int) *pass {
 	p := c.plan
-	b, net, d := p.Model.Backend, p.Model.Net, p.Config.Precision
+	b, net, d := p.Model.Backend, p.Model.Net, p.Precision
 	s := newPass(net.Backbone, net.Values, n)
 
 	x := c.newBuffer(d, input.Shape...)
@@ -93,7 +93,7 @@ func (c *compiler) norm(s *pass, i int, l nn.Layer) {
 	}
 	gamma, beta := m.Param(l.Weight), m.Param(l.Bias)
 	mean, variance := m.buffer(l.Mean), m.buffer(l.Var)
-	moments := c.newBuffer(op.Float32, 2, l.OutChannels)
+	moments := c.newBuffer(c.buffers[x].dtype.Statistics(), 2, l.OutChannels)
 	s.moments[i] = moments
 	if cfg.Train {
 		sums := c.newBuffer(op.Float64, 2, l.OutChannels)
@@ -161,7 +161,7 @@ func (c *compiler) head(rows int) *pass {
 			y := c.newBuffer(op.Float32, rows, l.OutChannels)
 			s.values[l.Out] = y
 			w, bias := m.Param(l.Weight), m.Param(l.Bias)
-			c.add(false, l.Name, "linear forward", macs(rows, l), []ref{x, y}, func(at func(ref) op.Tensor) func() {
+			c.add(false, l.Name, "linear forward", linearMACs(rows, l), []ref{x, y}, func(at func(ref) op.Tensor) func() {
 				x, y := at(x), at(y)
 				return func() { b.Linear(y, x, w, bias) }
 			})
@@ -176,7 +176,7 @@ func (c *compiler) head(rows int) *pass {
 			})
 		case nn.Scores:
 			w := m.Param(l.Weight)
-			c.add(false, l.Name, "linear forward", macs(rows, l), nil, func(func(ref) op.Tensor) func() {
+			c.add(false, l.Name, "linear forward", linearMACs(rows, l), nil, func(func(ref) op.Tensor) func() {
 				return func() { b.Linear(p.Scores, p.Embeddings, w, op.Tensor{}) }
 			})
 		}
@@ -184,6 +184,6 @@ func (c *compiler) head(rows int) *pass {
 	return s
 }
 
-func macs(rows int, l nn.Layer) int64 {
+func linearMACs(rows int, l nn.Layer) int64 {
 	return int64(rows) * int64(l.InChannels) * int64(l.OutChannels)
 }

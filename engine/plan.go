@@ -26,10 +26,13 @@ type Group struct {
 
 // Config is what a plan is compiled for.
 type Config struct {
-	Groups    []Group // in crop order; neighbours of equal size are merged into one pass
-	Batch     int     // images of this rank
-	Precision op.DType
-	Comm      dist.Comm // batch-norm statistics are summed over its ranks; nil: one rank
+	Groups []Group // in crop order; neighbours of equal size are merged into one pass
+	Batch  int     // images of this rank
+	// Precision is the least precision of the backbone's activations: a plan
+	// too small to be slow computes in float64 (wideMACs), unless NoWidening.
+	Precision  op.DType
+	NoWidening bool
+	Comm       dist.Comm // batch-norm statistics are summed over its ranks; nil: one rank
 	// Train compiles forward (batch statistics, running statistics updated)
 	// and backward. Otherwise the plan only runs forward, on running statistics.
 	Train bool
@@ -47,8 +50,9 @@ type Step struct {
 
 // Plan is a compiled network. Its tensors stay valid until Close.
 type Plan struct {
-	Config Config
-	Model  *Model
+	Config    Config
+	Model     *Model
+	Precision op.DType // of the backbone's activations
 
 	// Inputs has one tensor per merged group, float32 [Count*Batch, Size, Size,
 	// channels], crop-major; write it before Forward.
@@ -84,6 +88,9 @@ func (p *Plan) Groups() []Group { return p.groups }
 
 // ArenaBytes is the memory of all intermediates.
 func (p *Plan) ArenaBytes() int64 { return p.arenaSize }
+
+// MACs are the multiply-accumulates of all crops of one image, forward.
+func (p *Plan) MACs() int64 { return macs(p.Model.Net, p.groups) }
 
 // SetWeights gives the current weights to the convolutions. Forward of a
 // training plan does it by itself; an evaluation plan needs it after every
@@ -160,18 +167,40 @@ func Compile(m *Model, cfg Config) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !m.Backend.Supports(cfg.Precision) {
-		return nil, fmt.Errorf("backend %s does not support precision %v: use fp32", m.Backend.Name(), cfg.Precision)
+	precision := cfg.Precision
+	if !m.Backend.Supports(precision) {
+		return nil, fmt.Errorf("backend %s does not support precision %v: use fp32", m.Backend.Name(), precision)
+	}
+	if !cfg.NoWidening && m.Backend.Supports(op.Float64) && macs(m.Net, groups)*int64(cfg.Batch) <= wideMACs {
+		precision = op.Float64
 	}
 	if cfg.Train && !m.Grads.Present() {
 		return nil, fmt.Errorf("model has no gradient buffer: create it for training")
 	}
-	c := &compiler{plan: &Plan{Config: cfg, Model: m, groups: groups}}
+	c := &compiler{plan: &Plan{Config: cfg, Model: m, Precision: precision, groups: groups}}
 	if err := c.compile(); err != nil {
 		c.plan.Close()
 		return nil, err
 	}
 	return c.plan, nil
+}
+
+// wideMACs is the work of a forward pass below which a plan computes in float64
+// whatever less is asked for. So small a step takes a few hundredths of a second
+// either way, and a small one is where rounding shows: a pre-activation that
+// rounds to the other side of zero opens a ReLU, and where few samples share a
+// batch norm the gradients of all layers before it then differ from the exact
+// ones in the second or third digit (docs/numerics.md). A ResNet-18 of an eighth
+// of the width on 8 images of 2x32 + 4x16 pixels is 0.2 G.
+const wideMACs = 1 << 28
+
+// macs is the work of all crops of one image, forward.
+func macs(net *nn.Network, groups []Group) int64 {
+	var n int64
+	for _, g := range groups {
+		n += int64(g.Count) * net.MACs(g.Size)
+	}
+	return n
 }
 
 func merge(a nn.Arch, cfg Config) ([]Group, error) {

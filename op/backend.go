@@ -50,8 +50,8 @@ type Device interface {
 type Elementwise interface {
 	// Zero sets every byte to zero.
 	Zero(dst Tensor)
-	// Copy copies src to dst; same shape, any of float32 and bfloat16 on either
-	// side (a cast where they differ). The memory must not overlap.
+	// Copy copies src to dst; same shape, any activation type on either side
+	// (a cast where they differ). The memory must not overlap.
 	Copy(dst, src Tensor)
 	// Add computes dst = a + b, all of one activation type; dst may be a or b.
 	Add(dst, a, b Tensor)
@@ -114,12 +114,13 @@ type Convolutions interface {
 // BackwardSums | AllReduce | Backward. x, y, dy, dx are activations with C as
 // last dimension and R rows in this rank; count is the rows of all ranks.
 // Normalisation uses the biased variance, the running variance the unbiased
-// one, as in PyTorch.
+// one, as in PyTorch. Moments are float32, or float64 for float64 activations
+// (DType.Statistics).
 type BatchNorm interface {
 	// BatchNormSums overwrites sums, float64 [2, C], with this rank's sums of x
 	// and of x².
 	BatchNormSums(sums, x Tensor)
-	// BatchNormMoments turns the sums over all ranks into moments, float32
+	// BatchNormMoments turns the sums over all ranks into moments
 	// [2, C]: mean and 1/sqrt(variance + eps). It also moves the running
 	// statistics, float32 [C] each, by momentum toward them.
 	BatchNormMoments(moments, runningMean, runningVar, sums Tensor, count int, eps, momentum float64)

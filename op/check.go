@@ -22,8 +22,8 @@ func (p ConvParams) Validate() error {
 		return fmt.Errorf("convolution with kernel %d, stride %d, padding %d", p.Kernel, p.Stride, p.Pad)
 	case p.Height+2*p.Pad < p.Kernel || p.Width+2*p.Pad < p.Kernel:
 		return fmt.Errorf("convolution with kernel %d does not fit into %dx%d pixels with padding %d", p.Kernel, p.Height, p.Width, p.Pad)
-	case p.DType != Float32 && p.DType != BFloat16:
-		return fmt.Errorf("convolution in %v: want fp32 or bf16", p.DType)
+	case !activation(p.DType):
+		return fmt.Errorf("convolution in %v: want fp32, bf16 or fp64", p.DType)
 	}
 	return nil
 }
@@ -42,7 +42,10 @@ func CheckFloat32(who string, x Tensor) {
 	}
 }
 
-func activation(d DType) bool { return d == Float32 || d == BFloat16 }
+func activation(d DType) bool { return d == Float32 || d == BFloat16 || d == Float64 }
+
+// statistics tells whether moments may be those [2, C] of activations of type d.
+func statistics(moments Tensor, d DType, c int) bool { return is(moments, d.Statistics(), 2*c) }
 
 // is tells whether t is present and of type d with n elements.
 func is(t Tensor, d DType, n int) bool { return t.Present() && t.DType == d && t.Elems() == n }
@@ -107,7 +110,7 @@ func CheckSums(sums, x Tensor) {
 // CheckMoments checks moments [2, C] and running statistics [C].
 func CheckMoments(moments, runningMean, runningVar Tensor) {
 	c := runningMean.Elems()
-	if !is(moments, Float32, 2*c) || !is(runningMean, Float32, c) || !is(runningVar, Float32, c) {
+	if !statistics(moments, moments.DType, c) || !is(runningMean, Float32, c) || !is(runningVar, Float32, c) {
 		mistake("batch norm moments", "moments %v, running mean %v and variance %v", moments, runningMean, runningVar)
 	}
 }
@@ -115,7 +118,7 @@ func CheckMoments(moments, runningMean, runningVar Tensor) {
 // CheckTotals checks the sums [2, C] over count rows of all ranks that moments
 // are made of.
 func CheckTotals(sums, moments Tensor, count int) {
-	if !is(moments, Float32, sums.Elems()) || !is(sums, Float64, moments.Elems()) || count < 1 {
+	if !is(moments, moments.DType.Statistics(), sums.Elems()) || !is(sums, Float64, moments.Elems()) || count < 1 {
 		mistake("batch norm moments", "sums %v of %d rows, moments %v", sums, count, moments)
 	}
 }
@@ -123,7 +126,7 @@ func CheckTotals(sums, moments Tensor, count int) {
 // CheckNormApply checks BatchNormApply.
 func CheckNormApply(y, x, moments, gamma, beta, residual Tensor) {
 	if !like(y, x) || residual.Present() && !like(residual, x) ||
-		!is(moments, Float32, 2*x.Cols()) || !is(gamma, Float32, x.Cols()) || !is(beta, Float32, x.Cols()) {
+		!statistics(moments, x.DType, x.Cols()) || !is(gamma, Float32, x.Cols()) || !is(beta, Float32, x.Cols()) {
 		mistake("batch norm", "y %v, x %v, residual %v, moments %v, gamma %v, beta %v", y, x, residual, moments, gamma, beta)
 	}
 }
@@ -132,7 +135,7 @@ func CheckNormApply(y, x, moments, gamma, beta, residual Tensor) {
 // share.
 func CheckNormBackward(x, dy, dy2, y, moments, sums Tensor, relu bool) {
 	if !like(dy, x) || dy2.Present() && !like(dy2, x) || relu && !like(y, x) ||
-		!is(moments, Float32, 2*x.Cols()) || !is(sums, Float64, 2*x.Cols()) {
+		!statistics(moments, x.DType, x.Cols()) || !is(sums, Float64, 2*x.Cols()) {
 		mistake("batch norm backward", "x %v, dy %v, dy2 %v, y %v, moments %v, sums %v", x, dy, dy2, y, moments, sums)
 	}
 }

@@ -183,7 +183,7 @@ func TestConvValidate(t *testing.T) {
 		"all padding":      func(p *ConvParams) { p.Pad = 3 },
 		"does not fit":     func(p *ConvParams) { p.Pad = 0 },
 		"does not fit (2)": func(p *ConvParams) { p.Pad, p.Stride, p.Height, p.Width = 0, 2, 2, 2 },
-		"type":             func(p *ConvParams) { p.DType = Float64 },
+		"type":             func(p *ConvParams) { p.DType = Uint8 },
 	} {
 		p := good
 		change(&p)

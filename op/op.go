@@ -17,7 +17,8 @@
 //     accumulated batches meet there); gradients of activations OVERWRITE it.
 //   - Weights, statistics, and everything from the pooled features on are
 //     float32; the activations of convolutions, batch norms and max pooling are
-//     float32 or bfloat16. Sums over a batch are float64.
+//     float32, bfloat16 or float64, and batch norm's moments float64 with the
+//     last. Sums over a batch are float64.
 //   - Wrong shapes, types or sizes are mistakes of the caller and panic before
 //     any work, naming the shapes.
 //   - Every sum over the batch that SwAV makes global is split off as a tensor
@@ -74,16 +75,26 @@ func (d DType) String() string {
 	return "dtype(" + strconv.Itoa(int(d)) + ")"
 }
 
-// ParsePrecision reads the name of an activation type as users write it: fp32
-// or bf16.
+// Statistics is the type of batch norm's moments for activations of type d.
+func (d DType) Statistics() DType {
+	if d == Float64 {
+		return Float64
+	}
+	return Float32
+}
+
+// ParsePrecision reads the name of an activation type as users write it: fp32,
+// bf16 or fp64.
 func ParsePrecision(s string) (DType, error) {
 	switch strings.ToLower(s) {
 	case "fp32", "float32":
 		return Float32, nil
 	case "bf16", "bfloat16":
 		return BFloat16, nil
+	case "fp64", "float64":
+		return Float64, nil
 	}
-	return 0, fmt.Errorf("precision %q: want fp32 or bf16", s)
+	return 0, fmt.Errorf("precision %q: want fp32, bf16 or fp64", s)
 }
 
 // Memory is a region of a backend's memory. Only the backend that allocated it

@@ -17,14 +17,18 @@ type BenchConfig struct {
 	Groups    []engine.Group
 	Batch     int
 	Precision op.DType
-	Warmup    int // steps that are not counted
-	Steps     int
+	// NoWidening computes in Precision even where a run would take float64
+	// (package engine).
+	NoWidening bool
+	Warmup     int // steps that are not counted
+	Steps      int
 }
 
 // BenchResult is what a timed step cost.
 type BenchResult struct {
 	Median, Min, Max time.Duration
-	MACs             int64 // of the forward pass of one image
+	MACs             int64    // of the forward pass of one image
+	Precision        op.DType // that was computed in
 	ArenaBytes       int64
 	Kinds            []KindTime // by operator, the dearest first, of one step
 	Loss             float64    // of the last step
@@ -51,7 +55,7 @@ func Bench(b op.Backend, c BenchConfig) (*BenchResult, error) {
 	}
 	defer model.Close()
 	model.Set(net.Init(1))
-	plan, err := engine.Compile(model, engine.Config{Groups: c.Groups, Batch: c.Batch, Precision: c.Precision, Train: true})
+	plan, err := engine.Compile(model, engine.Config{Groups: c.Groups, Batch: c.Batch, Precision: c.Precision, NoWidening: c.NoWidening, Train: true})
 	if err != nil {
 		return nil, err
 	}
@@ -65,10 +69,7 @@ func Bench(b op.Backend, c BenchConfig) (*BenchResult, error) {
 	for _, in := range plan.Inputs {
 		b.Write(in, noise(in.Elems()))
 	}
-	r := &BenchResult{ArenaBytes: plan.ArenaBytes()}
-	for _, g := range c.Groups {
-		r.MACs += int64(g.Count) * net.MACs(g.Size)
-	}
+	r := &BenchResult{MACs: plan.MACs(), Precision: plan.Precision, ArenaBytes: plan.ArenaBytes()}
 	var times []time.Duration
 	for i := range c.Warmup + c.Steps {
 		start := time.Now()

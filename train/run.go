@@ -20,6 +20,7 @@ import (
 	"swav/config"
 	"swav/dataset"
 	"swav/dist"
+	"swav/engine"
 	"swav/loader"
 	"swav/nn"
 	"swav/optim"
@@ -239,14 +240,19 @@ func (t *run) start() error {
 		return err
 	}
 	net, plan := t.stepper.Model.Net, t.stepper.Plan
-	var macs int64
-	for _, g := range plan.Groups() {
-		macs += int64(g.Count) * net.MACs(g.Size)
-	}
 	b := t.stepper.Model.Backend
-	return t.opts.Log.Start(Start{Recipe: r, Resolved: t.res, Source: t.source, Arch: t.arch, Params: net.NumParams, MACs: macs,
-		Device: b.Describe(), Precision: plan.Config.Precision.String(), Dir: t.opts.Dir, Memory: plan.ArenaBytes(),
+	return t.opts.Log.Start(Start{Recipe: r, Resolved: t.res, Source: t.source, Arch: t.arch, Params: net.NumParams, MACs: plan.MACs(),
+		Device: b.Describe(), Precision: precisionText(plan), Dir: t.opts.Dir, Memory: plan.ArenaBytes(),
 		Resume: t.state.Step, Notes: t.opts.Notes})
+}
+
+// precisionText names the precision of a plan, with the one that was asked for
+// where it is another.
+func precisionText(p *engine.Plan) string {
+	if p.Precision == p.Config.Precision {
+		return p.Precision.String()
+	}
+	return fmt.Sprintf("%v (a step this small gains nothing from %v)", p.Precision, p.Config.Precision)
 }
 
 // passes lists the crop groups of each backbone pass: engine merges neighbours

@@ -86,6 +86,8 @@ func Precision(r *config.Recipe, backend string) op.DType {
 	switch r.Train.Precision {
 	case "bf16":
 		return op.BFloat16
+	case "fp64":
+		return op.Float64
 	case "auto":
 		if backend == "cpu" && (cpu.X86.HasAVX512BF16 || cpu.X86.HasAMXBF16) {
 			return op.BFloat16

@@ -88,7 +88,8 @@ type Quantity struct {
 type TraceReport struct {
 	Case       string
 	Backend    string
-	Precision  op.DType
+	Precision  op.DType // whose rule was applied
+	Computed   op.DType // that the plan chose: float64 where the case is small (package engine)
 	Quantities []Quantity
 	Pass       bool
 }
@@ -97,6 +98,7 @@ type TraceReport struct {
 type Options struct {
 	NewBackend func() (op.Backend, error) // called once a rank
 	Precision  op.DType
+	NoWidening bool // compute in Precision however small the case
 }
 
 // bfloat16 rule: a bf16 run follows its own trajectory, so only step 0 is
@@ -124,7 +126,7 @@ func Trace(dir string, o Options) (*TraceReport, error) {
 	if err := t.replay(); err != nil {
 		return nil, fmt.Errorf("replay %s: %w", dir, err)
 	}
-	r := &TraceReport{Case: c.Name, Backend: t.backend, Precision: o.Precision}
+	r := &TraceReport{Case: c.Name, Backend: t.backend, Precision: o.Precision, Computed: t.computed}
 	if r.Case == "" {
 		r.Case = filepath.Base(dir)
 	}
@@ -173,13 +175,14 @@ func readCase(path string) (*Case, error) {
 // trace is one replay under way. Ranks run as goroutines and leave what they
 // found in got, by the trace's own names.
 type trace struct {
-	c       *Case
-	o       Options
-	st      *interop.Safetensors
-	backend string
-	mu      sync.Mutex
-	got     map[string][]float32
-	losses  [][]float64 // by step, by rank
+	c        *Case
+	o        Options
+	st       *interop.Safetensors
+	backend  string
+	computed op.DType
+	mu       sync.Mutex
+	got      map[string][]float32
+	losses   [][]float64 // by step, by rank
 }
 
 func (t *trace) put(name string, x []float32) {
@@ -272,7 +275,7 @@ func (t *trace) rank(comm dist.Comm, net *nn.Network, weights, buffers []float32
 	}
 	defer model.Close()
 	model.Set(weights, buffers)
-	cfg := engine.Config{Batch: c.BatchPerRank, Precision: t.o.Precision, Comm: comm, Train: true,
+	cfg := engine.Config{Batch: c.BatchPerRank, Precision: t.o.Precision, NoWidening: t.o.NoWidening, Comm: comm, Train: true,
 		BatchNormEps: c.BatchNorm.Eps, BatchNormMomentum: c.BatchNorm.Momentum}
 	for _, g := range c.Crops {
 		cfg.Groups = append(cfg.Groups, engine.Group{Count: g.Count, Size: g.Size})
@@ -332,7 +335,7 @@ func (t *trace) rank(comm dist.Comm, net *nn.Network, weights, buffers []float32
 	if rank != 0 {
 		return b.Sync()
 	}
-	t.backend = b.Describe()
+	t.backend, t.computed = b.Describe(), plan.Precision
 	t.split(fmt.Sprintf("expect/%d/param/", last), net.Params, read(b, model.Weights))
 	t.split(fmt.Sprintf("expect/%d/momentum/", last), net.Params, read(b, s.Momentum))
 	t.split(fmt.Sprintf("expect/%d/buffer/", last), net.Buffers, read(b, model.Buffers))

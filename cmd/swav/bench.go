@@ -23,7 +23,7 @@ func newBenchStep() *cobra.Command {
 	var arch, block, layers, stem, crops, precision, backend string
 	var width float64
 	var channels, hidden, dim, prototypes, batch, steps, warmup, threads int
-	var breakdown bool
+	var breakdown, noWidening bool
 	c := &cobra.Command{
 		Use:   "step",
 		Short: "Time whole training steps on random pixels",
@@ -72,7 +72,7 @@ images and multiply-accumulates per second.`,
 				}
 				defer b.Close()
 				device = b.Describe()
-				r, err = train.Bench(b, train.BenchConfig{Arch: a, Groups: groups, Batch: batch, Precision: d, Warmup: warmup, Steps: steps})
+				r, err = train.Bench(b, train.BenchConfig{Arch: a, Groups: groups, Batch: batch, Precision: d, NoWidening: noWidening, Warmup: warmup, Steps: steps})
 				return err
 			})
 			if err != nil {
@@ -83,7 +83,7 @@ images and multiply-accumulates per second.`,
 			macs := 3 * float64(r.MACs) * float64(batch)
 			fmt.Fprintf(w, "network: %v\ndevice: %s\nmemory: %.2f GB of intermediates\n", a, device, float64(r.ArenaBytes)/1e9)
 			fmt.Fprintf(w, "BenchmarkStep/%s/%s/batch%d/%v \t%d\t%d ns/op\t%.2f img/s\t%.1f GFLOP/s\t%d min-ns\t%d max-ns\n",
-				arch, crops, batch, d, steps, r.Median.Nanoseconds(), float64(batch)/sec, 2*macs/sec/1e9, r.Min.Nanoseconds(), r.Max.Nanoseconds())
+				arch, crops, batch, r.Precision, steps, r.Median.Nanoseconds(), float64(batch)/sec, 2*macs/sec/1e9, r.Min.Nanoseconds(), r.Max.Nanoseconds())
 			if breakdown {
 				fmt.Fprintf(w, "\n%-24s %6s %10s %8s %10s\n", "operator", "calls", "ms", "share", "GFLOP/s")
 				var sum float64
@@ -115,7 +115,8 @@ images and multiply-accumulates per second.`,
 	f.IntVar(&prototypes, "prototypes", 3000, "number of prototypes")
 	f.StringVar(&crops, "crops", "2x224,6x96", "crops per image: COUNTxSIZE,…")
 	f.IntVar(&batch, "batch-size", 16, "images per step")
-	f.StringVar(&precision, "precision", "bf16", "of activations: fp32 or bf16")
+	f.StringVar(&precision, "precision", "bf16", "of activations: fp32, bf16 or fp64")
+	f.BoolVar(&noWidening, "no-widening", false, "compute in --precision, however small the step")
 	f.StringVar(&backend, "backend", "auto", "cpu, ref, or auto")
 	f.IntVar(&threads, "threads", 0, "compute threads; 0: all processors")
 	f.IntVar(&steps, "steps", 5, "steps that are timed")

@@ -15,14 +15,18 @@ import (
 
 func newVerify() *cobra.Command {
 	var backend, precision string
-	var augment, asJSON bool
+	var augment, asJSON, noWidening bool
 	c := &cobra.Command{
 		Use:   "verify [flags] DIR...",
 		Short: "Replay reference traces and compare the numbers",
 		Long: `Replays training steps recorded with PyTorch in float64 (case.json and
 tensors.safetensors in each DIR), or with --augment recorded image
 transformations, and prints the worst deviation of each quantity beside
-PyTorch's own float32 deviation and the limit. Exit status 1 if any is beyond.`,
+PyTorch's own float32 deviation and the limit. Exit status 1 if any is beyond.
+
+As in training, a case too small to be slow is computed in fp64 whatever less is
+asked for, and the first line says so; --no-widening shows what fp32 and bf16
+alone do to it.`,
 		Example: `  swav verify ../shared/golden/resnet*
   swav verify --backend ref ../shared/golden/resnet18-small
   swav verify --precision bf16 ../shared/golden/resnet50-queue
@@ -36,23 +40,22 @@ PyTorch's own float32 deviation and the limit. Exit status 1 if any is beyond.`,
 			if err != nil {
 				return usageError{err}
 			}
-			return verifyTraces(c.OutOrStdout(), dirs, backend, d, asJSON)
+			return verifyTraces(c.OutOrStdout(), dirs, backend, verify.Options{Precision: d, NoWidening: noWidening}, asJSON)
 		},
 	}
 	c.Flags().StringVar(&backend, "backend", "auto", "what computes: cpu, ref, or auto")
-	c.Flags().StringVar(&precision, "precision", "fp32", "of activations: fp32 or bf16")
+	c.Flags().StringVar(&precision, "precision", "fp32", "of activations, and whose rule counts: fp32, bf16 or fp64")
+	c.Flags().BoolVar(&noWidening, "no-widening", false, "compute in --precision, however small the case")
 	c.Flags().BoolVar(&augment, "augment", false, "the DIRs are recorded image transformations")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per DIR")
 	return c
 }
 
-func verifyTraces(w io.Writer, dirs []string, backend string, precision op.DType, asJSON bool) error {
+func verifyTraces(w io.Writer, dirs []string, backend string, o verify.Options, asJSON bool) error {
 	pass := true
+	o.NewBackend = func() (op.Backend, error) { return train.NewBackend(backend, 0) }
 	for _, dir := range dirs {
-		r, err := verify.Trace(dir, verify.Options{
-			NewBackend: func() (op.Backend, error) { return train.NewBackend(backend, 0) },
-			Precision:  precision,
-		})
+		r, err := verify.Trace(dir, o)
 		if err != nil {
 			return hint(err, "want a folder with case.json and tensors.safetensors; image transformations need --augment")
 		}
@@ -63,7 +66,11 @@ func verifyTraces(w io.Writer, dirs []string, backend string, precision op.DType
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%s  (%s, %v)\n", r.Case, r.Backend, r.Precision)
+		precision := r.Precision.String()
+		if r.Computed != r.Precision {
+			precision = fmt.Sprintf("%v asked, so small a case is computed in %v", r.Precision, r.Computed)
+		}
+		fmt.Fprintf(w, "%s  (%s, %s)\n", r.Case, r.Backend, precision)
 		tw := tabwriter.NewWriter(w, 2, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprintln(tw, "step\tquantity\tdeviation\tPyTorch fp32\tlimit\t\t")
 		for _, q := range r.Quantities {

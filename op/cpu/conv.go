@@ -20,7 +20,7 @@ type conv struct {
 	p    op.ConvParams
 	c    *C.swav_conv
 	impl string // the library's names, forward|data|weights
-	wide bool   // computes in float32 although activations are bfloat16
+	cast bool   // computes in float32 although activations are bfloat16
 }
 
 // NewConv compiles a convolution.
@@ -28,20 +28,20 @@ func (b *Backend) NewConv(p op.ConvParams) (op.Conv, error) {
 	if err := p.Validate(); err != nil {
 		return nil, fmt.Errorf("cpu: %w", err)
 	}
+	if p.DType == op.Float64 {
+		return newWideConv(b, p)
+	}
 	c := &conv{b: b, p: p}
 	err := c.compile(p.DType == op.BFloat16)
 	if p.DType == op.BFloat16 && (err != nil || slow(c.impl)) {
 		c.Close()
-		c.wide = true
+		c.cast = true
 		err = c.compile(false)
 	}
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("cpu: convolution %dx%d, stride %d, %d to %d channels, input [%d %d %d]: %w",
 			p.Kernel, p.Kernel, p.Stride, p.In, p.Out, p.Batch, p.Height, p.Width, err)
-	}
-	if p.DType == op.Float32 && p.MACs() <= smallMACs {
-		return newSmall(c)
 	}
 	return c, nil
 }
@@ -98,9 +98,9 @@ func (c *conv) SetWeights(w op.Tensor) {
 	c.check("weights", C.swav_conv_weights(c.c, f32(w)))
 }
 
-// widened returns float32 places for the given activations in scratch memory,
+// inFloat32 returns float32 places for the given activations in scratch memory,
 // with the contents of those that are read.
-func (c *conv) widened(x, y op.Tensor, readX, readY bool) (wx, wy op.Tensor) {
+func (c *conv) inFloat32(x, y op.Tensor, readX, readY bool) (wx, wy op.Tensor) {
 	m := c.b.temp(2 * (x.Bytes() + y.Bytes()))
 	if m == nil {
 		return x, y
@@ -119,11 +119,11 @@ func (c *conv) widened(x, y op.Tensor, readX, readY bool) (wx, wy op.Tensor) {
 // Forward computes y from x.
 func (c *conv) Forward(y, x op.Tensor) {
 	op.CheckConv(c.p, "forward", x, y)
-	if !c.wide {
+	if !c.cast {
 		c.check("forward", C.swav_conv_forward(c.c, ptr(y), ptr(x)))
 		return
 	}
-	wx, wy := c.widened(x, y, true, false)
+	wx, wy := c.inFloat32(x, y, true, false)
 	c.check("forward", C.swav_conv_forward(c.c, ptr(wy), ptr(wx)))
 	c.b.Copy(y, wy)
 }
@@ -134,11 +134,11 @@ func (c *conv) BackwardData(dx, dy op.Tensor) {
 	if c.p.Inference || c.p.NoBackwardData {
 		panic("cpu: backward data of a convolution compiled without it")
 	}
-	if !c.wide {
+	if !c.cast {
 		c.check("backward data", C.swav_conv_backward_data(c.c, ptr(dx), ptr(dy)))
 		return
 	}
-	wx, wy := c.widened(dx, dy, false, true)
+	wx, wy := c.inFloat32(dx, dy, false, true)
 	c.check("backward data", C.swav_conv_backward_data(c.c, ptr(wx), ptr(wy)))
 	c.b.Copy(dx, wx)
 }
@@ -150,8 +150,8 @@ func (c *conv) BackwardWeights(dw, x, dy op.Tensor) {
 	if c.p.Inference {
 		panic("cpu: backward weights of a convolution compiled for inference")
 	}
-	if c.wide {
-		x, dy = c.widened(x, dy, true, true)
+	if c.cast {
+		x, dy = c.inFloat32(x, dy, true, true)
 	}
 	c.check("backward weights", C.swav_conv_backward_weights(c.c, f32(dw), ptr(x), ptr(dy)))
 }

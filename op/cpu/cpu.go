@@ -17,6 +17,7 @@ package cpu
 #include <stdlib.h>
 #include "conv.h"
 #include "call.h"
+#include "wide.h"
 */
 import "C"
 
@@ -90,8 +91,10 @@ func (b *Backend) Describe() string {
 	return fmt.Sprintf("cpu: oneDNN %s, %s kernels, %d threads", C.GoString(C.swav_dnn_version()), C.GoString(C.k_isa(b.k)), int(b.threads))
 }
 
-// Supports tells that float32 and bfloat16 activations are possible.
-func (*Backend) Supports(d op.DType) bool { return d == op.Float32 || d == op.BFloat16 }
+// Supports tells that all activation types are possible.
+func (*Backend) Supports(d op.DType) bool {
+	return d == op.Float32 || d == op.BFloat16 || d == op.Float64
+}
 
 // Alloc returns zeroed memory.
 func (b *Backend) Alloc(bytes int64) (op.Memory, error) {
@@ -245,6 +248,8 @@ func (b *Backend) Copy(dst, src op.Tensor) {
 	case n == 0:
 	case dst.DType == src.DType:
 		C.k_copy(b.k, ptr(dst), ptr(src), C.int64_t(dst.Bytes()), b.threads)
+	case wide(dst) || wide(src):
+		b.wideCopy(dst, src)
 	case dst.DType == op.BFloat16:
 		C.k_round(b.k, ptr(dst), ptr(src), n, b.threads)
 	default:
@@ -255,6 +260,10 @@ func (b *Backend) Copy(dst, src op.Tensor) {
 // Add computes dst = x + y.
 func (b *Backend) Add(dst, x, y op.Tensor) {
 	op.CheckAdd(dst, x, y)
+	if wide(dst) {
+		C.swav_wide_add(f64(dst), f64(x), f64(y), C.int64_t(dst.Elems()), b.threads)
+		return
+	}
 	C.k_add(b.k, bf16(dst), ptr(dst), ptr(x), ptr(y), C.int64_t(dst.Elems()), b.threads)
 }
 

@@ -3,6 +3,7 @@
 package cpu
 
 // #include "call.h"
+// #include "wide.h"
 import "C"
 
 import (
@@ -29,6 +30,10 @@ func (b *Backend) partial(c int) *C.double {
 // BatchNormSums sums x and x².
 func (b *Backend) BatchNormSums(sums, x op.Tensor) {
 	op.CheckSums(sums, x)
+	if wide(x) {
+		C.swav_wide_norm_sums(f64(sums), f64(x), rows(x), cols(x), b.threads)
+		return
+	}
 	if p := b.partial(x.Cols()); p != nil {
 		C.k_norm_sums(b.k, bf16(x), ptr(x), rows(x), cols(x), f64(sums), p, b.threads)
 	}
@@ -38,7 +43,7 @@ func (b *Backend) BatchNormSums(sums, x op.Tensor) {
 func (b *Backend) BatchNormMoments(moments, runningMean, runningVar, sums op.Tensor, count int, eps, momentum float64) {
 	op.CheckMoments(moments, runningMean, runningVar)
 	op.CheckTotals(sums, moments, count)
-	m, s := hostmem.Float32(moments), hostmem.Float64(sums)
+	m, s := statistics(moments), hostmem.Float64(sums)
 	mean, variance := hostmem.Float32(runningMean), hostmem.Float32(runningVar)
 	c, n := len(mean), float64(count)
 	bessel := 1.0
@@ -51,7 +56,8 @@ func (b *Backend) BatchNormMoments(moments, runningMean, runningVar, sums op.Ten
 		if v < 0 {
 			v = 0
 		}
-		m[i], m[c+i] = float32(mu), float32(1/math.Sqrt(v+eps))
+		m.set(i, mu)
+		m.set(c+i, 1/math.Sqrt(v+eps))
 		mean[i] += float32(momentum * (mu - float64(mean[i])))
 		variance[i] += float32(momentum * (v*bessel - float64(variance[i])))
 	}
@@ -60,10 +66,31 @@ func (b *Backend) BatchNormMoments(moments, runningMean, runningVar, sums op.Ten
 // BatchNormRunning takes moments from running statistics.
 func (b *Backend) BatchNormRunning(moments, runningMean, runningVar op.Tensor, eps float64) {
 	op.CheckMoments(moments, runningMean, runningVar)
-	m, mean := hostmem.Float32(moments), hostmem.Float32(runningMean)
-	copy(m, mean)
+	m, mean := statistics(moments), hostmem.Float32(runningMean)
 	for i, v := range hostmem.Float32(runningVar) {
-		m[len(mean)+i] = float32(1 / math.Sqrt(float64(v)+eps))
+		m.set(i, float64(mean[i]))
+		m.set(len(mean)+i, 1/math.Sqrt(float64(v)+eps))
+	}
+}
+
+// stats are moments in either type.
+type stats struct {
+	f32 []float32
+	f64 []float64
+}
+
+func statistics(moments op.Tensor) stats {
+	if wide(moments) {
+		return stats{f64: hostmem.Float64(moments)}
+	}
+	return stats{f32: hostmem.Float32(moments)}
+}
+
+func (s stats) set(i int, v float64) {
+	if s.f64 != nil {
+		s.f64[i] = v
+	} else {
+		s.f32[i] = float32(v)
 	}
 }
 
@@ -88,6 +115,10 @@ func slice32(x []float32) *C.float { return (*C.float)(&x[0]) }
 // channels whose mean is large beside their deviation.
 func (b *Backend) BatchNormApply(y, x, moments, gamma, beta, residual op.Tensor, relu bool) {
 	op.CheckNormApply(y, x, moments, gamma, beta, residual)
+	if wide(x) {
+		b.wideNormApply(y, x, moments, gamma, beta, residual, relu)
+		return
+	}
 	c := x.Cols()
 	v := b.vectors(1, c)
 	if v == nil {
@@ -119,6 +150,10 @@ func gate(y op.Tensor, relu bool) op.Tensor {
 func (b *Backend) BatchNormBackwardSums(sums, dgamma, dbeta, dy, dy2, y, x, moments op.Tensor, relu bool) {
 	op.CheckNormBackward(x, dy, dy2, y, moments, sums, relu)
 	op.CheckNormParamGrads(dgamma, dbeta, x)
+	if wide(x) {
+		b.wideNormBackwardSums(sums, dgamma, dbeta, dy, dy2, y, x, moments, relu)
+		return
+	}
 	p := b.partial(x.Cols())
 	if p == nil {
 		return
@@ -139,6 +174,10 @@ func (b *Backend) BatchNormBackwardSums(sums, dgamma, dbeta, dy, dy2, y, x, mome
 func (b *Backend) BatchNormBackward(dx, dresidual, dy, dy2, y, x, moments, gamma, sums op.Tensor, count int, relu bool) {
 	op.CheckNormBackward(x, dy, dy2, y, moments, sums, relu)
 	op.CheckNormInputGrads(dx, dresidual, x, gamma, count)
+	if wide(x) {
+		b.wideNormBackward(dx, dresidual, dy, dy2, y, x, moments, gamma, sums, count, relu)
+		return
+	}
 	c, n := x.Cols(), float64(count)
 	v := b.vectors(3, c)
 	if v == nil {
@@ -159,6 +198,10 @@ func (b *Backend) BatchNormBackward(dx, dresidual, dy, dy2, y, x, moments, gamma
 // MaxPool keeps the largest of each window.
 func (b *Backend) MaxPool(y, index, x op.Tensor, p op.PoolParams) {
 	op.CheckMaxPool(y, index, x, p)
+	if wide(x) {
+		b.wideMaxPool(y, index, x, p)
+		return
+	}
 	s := shapeOf(x, y)
 	C.k_max_pool(b.k, bf16(x), ptr(y), (*C.uint8_t)(ptr(index)), ptr(x), s[0], s[1], s[2], s[3], s[4], s[5], C.int(p.Kernel), C.int(p.Stride), C.int(p.Pad), b.threads)
 }
@@ -166,6 +209,10 @@ func (b *Backend) MaxPool(y, index, x op.Tensor, p op.PoolParams) {
 // MaxPoolBackward gives each gradient to its window's winner.
 func (b *Backend) MaxPoolBackward(dx, dy, index op.Tensor, p op.PoolParams) {
 	op.CheckMaxPoolBackward(dx, dy, index, p)
+	if wide(dx) {
+		b.wideMaxPoolBackward(dx, dy, index, p)
+		return
+	}
 	s := shapeOf(dx, dy)
 	C.k_max_pool_backward(b.k, bf16(dx), ptr(dx), ptr(dy), (*C.uint8_t)(ptr(index)), s[0], s[1], s[2], s[3], s[4], s[5], C.int(p.Kernel), C.int(p.Stride), C.int(p.Pad), b.threads)
 }
@@ -178,11 +225,19 @@ func shapeOf(x, y op.Tensor) [6]C.int64_t {
 // AvgPool averages over all places.
 func (b *Backend) AvgPool(y, x op.Tensor) {
 	op.CheckAvgPool(y, x)
+	if wide(x) {
+		C.swav_wide_avg_pool(f32(y), f64(x), C.int64_t(x.Shape[0]), C.int64_t(x.Shape[1]*x.Shape[2]), cols(x), b.threads)
+		return
+	}
 	C.k_avg_pool(b.k, bf16(x), f32(y), ptr(x), C.int64_t(x.Shape[0]), C.int64_t(x.Shape[1]*x.Shape[2]), cols(x), b.threads)
 }
 
 // AvgPoolBackward spreads the gradient evenly.
 func (b *Backend) AvgPoolBackward(dx, dy op.Tensor) {
 	op.CheckAvgPool(dy, dx)
+	if wide(dx) {
+		C.swav_wide_avg_pool_backward(f64(dx), f32(dy), C.int64_t(dx.Shape[0]), C.int64_t(dx.Shape[1]*dx.Shape[2]), cols(dx), b.threads)
+		return
+	}
 	C.k_avg_pool_backward(b.k, bf16(dx), ptr(dx), f32(dy), C.int64_t(dx.Shape[0]), C.int64_t(dx.Shape[1]*dx.Shape[2]), cols(dx), b.threads)
 }

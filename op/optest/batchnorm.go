@@ -136,7 +136,7 @@ var batchNormExamples = map[string][]example{
 				}
 				xo := k.in("x", d, x, 301, 1)
 				sums := k.out("sums", op.Float64, 2, 1)
-				moments := k.out("moments", op.Float32, 2, 1)
+				moments := k.out("moments", d.Statistics(), 2, 1)
 				mean := k.update("running mean", op.Float32, []float64{0}, 1)
 				variance := k.update("running variance", op.Float32, []float64{1}, 1)
 				k.alone(func(s *side) {
@@ -175,7 +175,7 @@ var batchNormExamples = map[string][]example{
 					k := c.call()
 					x := k.in("x", d, []float64{1, 2, 3, 6}, 2, 2)
 					residual := k.in("residual", d, []float64{-2, 0, 3, -1}, 2, 2)
-					moments := k.in("moments", op.Float32, []float64{2, 4, 2, 0.5}, 2, 2)
+					moments := k.in("moments", d.Statistics(), []float64{2, 4, 2, 0.5}, 2, 2)
 					gamma := k.in("gamma", op.Float32, []float64{3, -2}, 2)
 					beta := k.in("beta", op.Float32, []float64{1, 0}, 2)
 					y := k.out("y", d, 2, 2)
@@ -206,7 +206,7 @@ var batchNormExamples = map[string][]example{
 					k := c.call()
 					x := k.in("x", d, c.normal(3*n), 3, n)
 					x.init[n] = math.NaN()
-					moments := k.in("moments", op.Float32, c.momentsFor(n), 2, n)
+					moments := k.in("moments", d.Statistics(), c.momentsFor(n), 2, n)
 					gamma, beta := k.in("gamma", op.Float32, c.normal(n), n), k.in("beta", op.Float32, c.normal(n), n)
 					y := k.out("y", d, 3, n)
 					y.nan, y.scale = true, 1
@@ -223,7 +223,7 @@ func (c *check) apply(shape []int, d op.DType, relu bool, place string) {
 	k := c.call()
 	n := channels(shape)
 	x := k.in("x", d, c.normal(product(shape...)), shape...)
-	moments := k.in("moments", op.Float32, c.momentsFor(n), 2, n)
+	moments := k.in("moments", d.Statistics(), c.momentsFor(n), 2, n)
 	gamma, beta := k.in("gamma", op.Float32, c.normal(n), n), k.in("beta", op.Float32, c.normal(n), n)
 	var residual *operand
 	if place != "apart" && place != "over x" {
@@ -280,7 +280,7 @@ func (c *check) gradientCall(shape []int, d op.DType, two, relu, integers bool) 
 			moments[i], moments[n+i] = float64(i%3), []float64{1, 2, 0.5}[i%3]
 		}
 	}
-	g.moments = k.in("moments", op.Float32, moments, 2, n)
+	g.moments = k.in("moments", d.Statistics(), moments, 2, n)
 	g.gamma = k.in("gamma", op.Float32, draw(n), n)
 	return g
 }
@@ -407,7 +407,7 @@ var batchNormBackwardExamples = map[string][]example{
 				k := c.call()
 				x := k.in("x", d, []float64{1, 3}, 2, 1) // xhat -1 and 1
 				dy := k.in("dy", d, []float64{2, 6}, 2, 1)
-				moments := k.in("moments", op.Float32, []float64{2, 1}, 2, 1)
+				moments := k.in("moments", d.Statistics(), []float64{2, 1}, 2, 1)
 				gamma := k.in("gamma", op.Float32, []float64{2}, 1)
 				sums := k.in("sums", op.Float64, []float64{16, 4}, 2, 1) // over two ranks
 				dx := k.out("dx", d, 2, 1)

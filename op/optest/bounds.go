@@ -22,6 +22,10 @@ type bound struct {
 // differ in the last bits of float32 may be rounded apart.
 const oneStep = 1.0 / 128
 
+// float64Bound takes the place of a bound where operands and result are float64:
+// sums in any order.
+const float64Bound = 1e-12
+
 // bounds is the suite's one table of tolerances.
 var bounds = map[string]bound{
 	"Write":       {0, 0, "a conversion"},

@@ -189,10 +189,13 @@ func origin(stack string) string {
 // precisions are the activation types of the backend under test. Float32 is not
 // optional.
 func (c *check) precisions() []op.DType {
-	if c.b.Supports(op.BFloat16) {
-		return []op.DType{op.Float32, op.BFloat16}
+	types := []op.DType{op.Float32}
+	for _, d := range []op.DType{op.BFloat16, op.Float64} {
+		if c.b.Supports(d) {
+			types = append(types, d)
+		}
 	}
-	return []op.DType{op.Float32}
+	return types
 }
 
 // normal draws n numbers of unit variance.

@@ -250,9 +250,18 @@ func (b poolLastOfEquals) MaxPool(y, index, x op.Tensor, p op.PoolParams) {
 	n := x.Elems()
 	v := make([]float32, n)
 	b.Read(v, x)
-	if n > 4 && index.Present() && p.Kernel == 2 && v[0] == v[x.Cols()] {
-		b.Write(index.Part(0, 1), []float32{1})
+	if !index.Present() || p.Kernel != 2 || p.Pad != 0 {
+		return
 	}
+	won := make([]float32, index.Elems())
+	b.Read(won, index)
+	for i := range y.Shape[2] * y.Cols() { // the first row of windows
+		left := i/y.Cols()*p.Stride*x.Cols() + i%y.Cols()
+		if won[i] == 0 && v[left] == v[left+x.Cols()] {
+			won[i] = 1
+		}
+	}
+	b.Write(index, won)
 }
 
 func (b normalizeStraight) L2NormalizeBackward(dx, dy, y, norms op.Tensor) {

@@ -60,7 +60,7 @@ func (c *check) normRun(in normInputs, d op.DType, count int, comm dist.Comm) no
 	zeros := make([]float64, channels)
 	dgamma, dbeta := k.update("dgamma", op.Float32, zeros, channels), k.update("dbeta", op.Float32, zeros, channels)
 	mean, variance := k.update("running mean", op.Float32, zeros, channels), k.update("running variance", op.Float32, zeros, channels)
-	sums, moments := k.out("sums", op.Float64, 2, channels), k.out("moments", op.Float32, 2, channels)
+	sums, moments := k.out("sums", op.Float64, 2, channels), k.out("moments", d.Statistics(), 2, channels)
 	y, dx := k.out("y", d, rows, channels), k.out("dx", d, rows, channels)
 	k.alone(func(s *side) {
 		s.BatchNormSums(s.at(sums), s.at(x))
@@ -153,7 +153,7 @@ var rankExamples = map[string][]example{
 						{"dx", got.dx, half(whole.dx, rank), d},
 						{"dgamma", got.dgamma, whole.dgamma, op.Float32},
 						{"dbeta", got.dbeta, whole.dbeta, op.Float32},
-						{"moments", got.moments, whole.moments, op.Float32},
+						{"moments", got.moments, whole.moments, d.Statistics()},
 						{"running mean", got.mean, whole.mean, op.Float32},
 						{"running variance", got.variance, whole.variance, op.Float32},
 					} {

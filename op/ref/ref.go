@@ -33,8 +33,10 @@ func (*Backend) Describe() string {
 	return fmt.Sprintf("ref: plain Go, %d threads", runtime.GOMAXPROCS(0))
 }
 
-// Supports tells that float32 and bfloat16 activations are possible.
-func (*Backend) Supports(d op.DType) bool { return d == op.Float32 || d == op.BFloat16 }
+// Supports tells that all activation types are possible.
+func (*Backend) Supports(d op.DType) bool {
+	return d == op.Float32 || d == op.BFloat16 || d == op.Float64
+}
 
 // Alloc returns zeroed memory.
 func (b *Backend) Alloc(bytes int64) (op.Memory, error) {

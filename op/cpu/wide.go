@@ -1,0 +1,157 @@
+//go:build cgo
+
+package cpu
+
+// #include "wide.h"
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	"swav/internal/hostmem"
+	"swav/op"
+)
+
+// This file is the Go side of wide.h: operators on float64 activations. The
+// methods of Backend hand over to these where they see the type.
+
+func wide(t op.Tensor) bool { return t.DType == op.Float64 }
+
+// wideConv is a convolution of float64 activations by our own kernels.
+type wideConv struct {
+	b            *Backend
+	p            op.ConvParams
+	c            C.swav_wide_conv
+	forward      *hostmem.Memory // packed weights
+	backwardData *hostmem.Memory // nil where it is not needed
+}
+
+func newWideConv(b *Backend, p op.ConvParams) (op.Conv, error) {
+	c := &wideConv{b: b, p: p, c: C.swav_wide_conv{
+		batch: C.int64_t(p.Batch), height: C.int64_t(p.Height), width: C.int64_t(p.Width), in: C.int64_t(p.In), out: C.int64_t(p.Out),
+		out_height: C.int64_t(p.OutHeight()), out_width: C.int64_t(p.OutWidth()),
+		kernel: C.int64_t(p.Kernel), stride: C.int64_t(p.Stride), pad: C.int64_t(p.Pad)}}
+	var err error
+	if c.forward, err = hostmem.Alloc(8 * int64(C.swav_wide_packed(&c.c, 0))); err == nil && !p.Inference && !p.NoBackwardData {
+		c.backwardData, err = hostmem.Alloc(8 * int64(C.swav_wide_packed(&c.c, 1)))
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("cpu: weights of a convolution of %d to %d channels: %w", p.In, p.Out, err)
+	}
+	return c, nil
+}
+
+// Close frees the convolution.
+func (c *wideConv) Close() {
+	for _, m := range []*hostmem.Memory{c.forward, c.backwardData} {
+		if m != nil {
+			m.Free()
+		}
+	}
+	c.forward, c.backwardData = nil, nil
+}
+
+// SetWeights packs the weights for the forward pass and for the gradient of
+// the input.
+func (c *wideConv) SetWeights(w op.Tensor) {
+	op.CheckConvWeights(c.p, w)
+	C.swav_wide_pack(whole(c.forward), f32(w), &c.c, 0)
+	if c.backwardData != nil {
+		C.swav_wide_pack(whole(c.backwardData), f32(w), &c.c, 1)
+	}
+}
+
+// whole is memory as the float64 numbers that it holds.
+func whole(m *hostmem.Memory) *C.double {
+	return f64(op.Tensor{Mem: m, Shape: []int{int(m.Len() / 8)}, DType: op.Float64})
+}
+
+func (c *wideConv) scratch() *C.double {
+	m := c.b.temp(8 * int64(C.swav_wide_scratch(&c.c)))
+	if m == nil {
+		return nil
+	}
+	return whole(m)
+}
+
+// Forward computes y from x.
+func (c *wideConv) Forward(y, x op.Tensor) {
+	op.CheckConv(c.p, "forward", x, y)
+	if s := c.scratch(); s != nil {
+		C.swav_wide_forward(f64(y), f64(x), whole(c.forward), s, &c.c, c.b.threads)
+	}
+}
+
+// BackwardData computes dx from dy.
+func (c *wideConv) BackwardData(dx, dy op.Tensor) {
+	op.CheckConv(c.p, "backward data", dx, dy)
+	if c.backwardData == nil {
+		panic("cpu: backward data of a convolution compiled without it")
+	}
+	if s := c.scratch(); s != nil {
+		C.swav_wide_backward_data(f64(dx), f64(dy), whole(c.backwardData), s, &c.c, c.b.threads)
+	}
+}
+
+// BackwardWeights adds the gradient to dw.
+func (c *wideConv) BackwardWeights(dw, x, dy op.Tensor) {
+	op.CheckConv(c.p, "backward weights", x, dy)
+	op.CheckConvWeights(c.p, dw)
+	if c.p.Inference {
+		panic("cpu: backward weights of a convolution compiled for inference")
+	}
+	if s := c.scratch(); s != nil {
+		C.swav_wide_backward_weights(f32(dw), f64(x), f64(dy), s, &c.c, c.b.threads)
+	}
+}
+
+// wideCopy converts between float64 and the other activation types.
+func (b *Backend) wideCopy(dst, src op.Tensor) {
+	n := C.int64_t(dst.Elems())
+	switch {
+	case dst.DType == op.Float32:
+		C.swav_wide_to_float(f32(dst), f64(src), n, b.threads)
+	case src.DType == op.Float32:
+		C.swav_wide_from_float(f64(dst), f32(src), n, b.threads)
+	default: // bfloat16, by way of float32
+		m := b.temp(4 * int64(n))
+		if m == nil {
+			return
+		}
+		between := op.Tensor{Mem: m, Shape: dst.Shape}
+		b.Copy(between, src)
+		b.Copy(dst, between)
+	}
+}
+
+func (b *Backend) wideNormApply(y, x, moments, gamma, beta, residual op.Tensor, relu bool) {
+	C.swav_wide_norm_apply(f64(y), f64(x), f64(residual), f64(moments), f32(gamma), f32(beta), rows(x), cols(x), truth(relu), b.threads)
+}
+
+func (b *Backend) wideNormBackwardSums(sums, dgamma, dbeta, dy, dy2, y, x, moments op.Tensor, relu bool) {
+	C.swav_wide_norm_backward_sums(f64(sums), f64(dy), f64(dy2), f64(gate(y, relu)), f64(x), f64(moments), rows(x), cols(x), b.threads)
+	s, dg, db := hostmem.Float64(sums), hostmem.Float32(dgamma), hostmem.Float32(dbeta)
+	for i := range dg {
+		db[i] += float32(s[i])
+		dg[i] += float32(s[len(dg)+i])
+	}
+}
+
+func (b *Backend) wideNormBackward(dx, dresidual, dy, dy2, y, x, moments, gamma, sums op.Tensor, count int, relu bool) {
+	C.swav_wide_norm_backward(f64(dx), f64(dresidual), f64(dy), f64(dy2), f64(gate(y, relu)), f64(x), f64(moments), f32(gamma), f64(sums),
+		C.double(count), rows(x), cols(x), b.threads)
+}
+
+func (b *Backend) wideMaxPool(y, index, x op.Tensor, p op.PoolParams) {
+	s := shapeOf(x, y)
+	C.swav_wide_max_pool(f64(y), bytes(index), f64(x), s[0], s[1], s[2], s[3], s[4], s[5], C.int(p.Kernel), C.int(p.Stride), C.int(p.Pad), b.threads)
+}
+
+func (b *Backend) wideMaxPoolBackward(dx, dy, index op.Tensor, p op.PoolParams) {
+	s := shapeOf(dx, dy)
+	C.swav_wide_max_pool_backward(f64(dx), f64(dy), bytes(index), s[0], s[1], s[2], s[3], s[4], s[5], C.int(p.Kernel), C.int(p.Stride), C.int(p.Pad), b.threads)
+}
+
+func bytes(t op.Tensor) *C.uint8_t { return (*C.uint8_t)(unsafe.Pointer(hostmem.Ptr(t))) }
