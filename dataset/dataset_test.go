@@ -212,6 +212,23 @@ func sequence(n int) []byte {
 	return s
 }
 
+// Fashion-MNIST's files hold numbers; people want to read names.
+func TestFashionMNISTHasNames(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "fashion-mnist")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, idx(8, sequence(24), 4, 2, 3), dir, "train-images-idx3-ubyte")
+	write(t, idx(8, []byte{9, 0, 1, 3}, 4), dir, "train-labels-idx1-ubyte")
+	src, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"train/0 ankle boot", "train/1 T-shirt", "train/2 trouser", "train/3 dress"}; !slices.Equal(ids(src), want) {
+		t.Errorf("%q, want %q", ids(src), want)
+	}
+}
+
 func TestIDX(t *testing.T) {
 	dir := t.TempDir()
 	write(t, zipped(idx(8, sequence(24), 4, 2, 3)), dir, "train-images-idx3-ubyte.gz")

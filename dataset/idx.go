@@ -124,10 +124,25 @@ func openIDX(path string, o Options) (Source, error) {
 	for _, v := range values {
 		top = max(top, int(v))
 	}
-	for i := range top + 1 {
-		m.classes = append(m.classes, strconv.Itoa(i))
-	}
+	m.classes = idxClasses(images, top+1)
 	return m, nil
+}
+
+// fashion are the classes of Fashion-MNIST (Xiao et al. 2017), whose files hold
+// only their numbers.
+var fashion = []string{"T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"}
+
+// idxClasses names n classes: by the data set, where the folder says which it
+// is, otherwise by number.
+func idxClasses(images string, n int) []string {
+	if n <= len(fashion) && strings.Contains(strings.ToLower(filepath.Base(filepath.Dir(images))), "fashion") {
+		return fashion[:n]
+	}
+	names := make([]string, n)
+	for i := range names {
+		names[i] = strconv.Itoa(i)
+	}
+	return names
 }
 
 // readIDX reads a file of wantDims dimensions of unsigned bytes. Memory grows

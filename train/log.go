@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -249,13 +250,21 @@ func tiles(o *Outcome) ([]runlog.Tile, *runlog.Comparison) {
 	return append(all, usage), &runlog.Comparison{Caption: caption, Head: []string{"features", "accuracy"}, Rows: knnRows(t)}
 }
 
+// className is a class's name to be read on its own.
+func className(name string) string {
+	if _, err := strconv.Atoi(name); err == nil {
+		return "class " + name
+	}
+	return name
+}
+
 // sheet draws prototypes.png, writes it, and returns its bytes.
 func (l *RunLog) sheet(o *Outcome) ([]byte, error) {
 	var rows []runlog.SheetRow
 	for _, p := range o.Sheet {
 		row := runlog.SheetRow{Title: fmt.Sprintf("prototype %d", p.Prototype), Lines: []string{fmt.Sprintf("%.1f %% of the images", 100*p.Share)}}
 		if p.Majority >= 0 && p.Majority < len(o.Classes) {
-			row.Lines = append(row.Lines, fmt.Sprintf("%.0f %% %s", 100*p.Purity, o.Classes[p.Majority]))
+			row.Lines = append(row.Lines, fmt.Sprintf("%.0f %% %s", 100*p.Purity, className(o.Classes[p.Majority])))
 		}
 		for _, i := range p.Images {
 			img, err := Picture(o.Source, i)
