@@ -234,7 +234,7 @@ int swav_conv_create(swav_conv **out, swav_dnn *d, const swav_conv_params *p, ch
 		TRY(finish(c, &c->data, bwd, impl, impl_size));
 		dnnl_primitive_desc_destroy(bwd);
 	}
-	if (!p->inference) {
+	if (!p->inference && !p->no_weights) {
 		TRY(pd_weights(&bwd, d->engine, attr, &x, &any32, &y, stride, pad, fwd));
 		w = dnnl_primitive_desc_query_md(bwd, dnnl_query_diff_weights_md, 0);
 		TRY(pack(d, &c->dw, w, desc_ref(&plain), 1));

@@ -3,6 +3,7 @@
 package cpu
 
 // #include "conv.h"
+// #include "wgrad.h"
 import "C"
 
 import (
@@ -21,6 +22,8 @@ type conv struct {
 	c    *C.swav_conv
 	impl string // the library's names, forward|data|weights
 	cast bool   // computes in float32 although activations are bfloat16
+	// gradient of the weights by our own kernel; nil where oneDNN's is taken
+	wgrad *C.swav_wgrad_params
 }
 
 // NewConv compiles a convolution.
@@ -32,6 +35,12 @@ func (b *Backend) NewConv(p op.ConvParams) (op.Conv, error) {
 		return newWideConv(b, p)
 	}
 	c := &conv{b: b, p: p}
+	if b.ownGradient(p) {
+		c.wgrad = &C.swav_wgrad_params{
+			batch: C.int64_t(p.Batch), height: C.int64_t(p.Height), width: C.int64_t(p.Width), in: C.int64_t(p.In), out: C.int64_t(p.Out),
+			out_height: C.int64_t(p.OutHeight()), out_width: C.int64_t(p.OutWidth()),
+			kernel: C.int64_t(p.Kernel), stride: C.int64_t(p.Stride), pad: C.int64_t(p.Pad)}
+	}
 	err := c.compile(p.DType == op.BFloat16)
 	if p.DType == op.BFloat16 && (err != nil || slow(c.impl)) {
 		c.Close()
@@ -46,6 +55,23 @@ func (b *Backend) NewConv(p op.ConvParams) (op.Conv, error) {
 	return c, nil
 }
 
+// ownGradient tells whether our kernel computes the gradient of the weights:
+// where the processor has the instructions and where it measured faster than
+// oneDNN's (bench/notes.md): products (1x1), strided windows, and images of a few
+// pixels. The choice depends on shapes only, so that a resumed run computes the
+// same bits.
+func (b *Backend) ownGradient(p op.ConvParams) bool {
+	faster := p.Kernel == 1 || p.Stride > 1 || p.OutHeight()*p.OutWidth() < 16
+	return faster && !p.Inference && p.In >= 16 && p.Out >= 16 && b.wide512 && C.swav_wgrad_available(flag(p.DType == op.BFloat16)) != 0
+}
+
+func flag(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // slow tells that one of the implementations is the library's plain loops.
 func slow(impl string) bool {
 	for name := range strings.SplitSeq(impl, "|") {
@@ -58,17 +84,11 @@ func slow(impl string) bool {
 
 func (c *conv) compile(bf16 bool) error {
 	p := c.p
-	flag := func(b bool) C.int {
-		if b {
-			return 1
-		}
-		return 0
-	}
 	params := C.swav_conv_params{
 		batch: C.int64_t(p.Batch), height: C.int64_t(p.Height), width: C.int64_t(p.Width), in: C.int64_t(p.In), out: C.int64_t(p.Out),
 		out_height: C.int64_t(p.OutHeight()), out_width: C.int64_t(p.OutWidth()),
 		kernel: C.int64_t(p.Kernel), stride: C.int64_t(p.Stride), pad: C.int64_t(p.Pad),
-		bf16: flag(bf16), inference: flag(p.Inference), no_data: flag(p.NoBackwardData),
+		bf16: flag(bf16), inference: flag(p.Inference), no_data: flag(p.NoBackwardData), no_weights: flag(c.wgrad != nil),
 	}
 	var impl [256]C.char
 	status := C.swav_conv_create(&c.c, c.b.dnn, &params, &impl[0], C.size_t(len(impl)))
@@ -150,6 +170,13 @@ func (c *conv) BackwardWeights(dw, x, dy op.Tensor) {
 	if c.p.Inference {
 		panic("cpu: backward weights of a convolution compiled for inference")
 	}
+	if c.wgrad != nil {
+		bf16 := flag(c.p.DType == op.BFloat16)
+		if m := c.b.temp(int64(C.swav_wgrad_scratch(c.wgrad, bf16, c.b.threads))); m != nil {
+			C.swav_wgrad(f32(dw), ptr(x), ptr(dy), unsafe.Pointer(whole(m)), c.wgrad, bf16, c.b.threads)
+		}
+		return
+	}
 	if c.cast {
 		x, dy = c.inFloat32(x, dy, true, true)
 	}
@@ -159,12 +186,6 @@ func (c *conv) BackwardWeights(dw, x, dy op.Tensor) {
 // gemm computes c = a b + beta c; ta and tb transpose, leading dimensions are
 // the operands' own columns.
 func (b *Backend) gemm(ta, tb bool, m, n, k int, a, bb unsafe.Pointer, lda, ldb int, beta float32, c unsafe.Pointer, ldc int) {
-	flag := func(t bool) C.int {
-		if t {
-			return 1
-		}
-		return 0
-	}
 	status := C.swav_gemm(flag(ta), flag(tb), C.int64_t(m), C.int64_t(n), C.int64_t(k), (*C.float)(a), C.int64_t(lda),
 		(*C.float)(bb), C.int64_t(ldb), C.float(beta), (*C.float)(c), C.int64_t(ldc))
 	if status != 0 {

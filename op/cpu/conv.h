@@ -16,6 +16,7 @@ typedef struct {
 	int bf16;      // activations are bfloat16, otherwise float32
 	int inference; // only forward
 	int no_data;   // no backward data
+	int no_weights; // no backward weights
 } swav_conv_params;
 
 // threads of the calling thread's OpenMP pool, which oneDNN uses.

@@ -24,6 +24,7 @@ import "C"
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"unsafe"
 
 	"swav/dist"
@@ -42,6 +43,7 @@ type Backend struct {
 	k       *C.swav_kernels
 	dnn     *C.swav_dnn
 	threads C.int
+	wide512 bool  // kernels of 512 bits are wanted
 	err     error // first failure since the last Sync
 	live    map[*hostmem.Memory]bool
 	scratch *hostmem.Memory // of one operator at a time
@@ -66,7 +68,7 @@ func New(o Options) (*Backend, error) {
 	if k == nil {
 		return nil, fmt.Errorf("cpu: kernels for %q: not in this build, or not for this processor; want base, avx2, avx512 or avx512bf16", o.ISA)
 	}
-	b := &Backend{k: k, threads: C.int(o.Threads), live: map[*hostmem.Memory]bool{}}
+	b := &Backend{k: k, threads: C.int(o.Threads), wide512: strings.HasPrefix(C.GoString(C.k_isa(k)), "avx512"), live: map[*hostmem.Memory]bool{}}
 	if status := C.swav_dnn_create(&b.dnn, b.threads); status != 0 {
 		C.swav_dnn_destroy(b.dnn)
 		return nil, fmt.Errorf("cpu: start oneDNN: %w", dnnError(status))
@@ -159,12 +161,7 @@ func (b *Backend) temp(n int64) *hostmem.Memory {
 	return b.scratch
 }
 
-func bf16(t op.Tensor) C.int {
-	if t.DType == op.BFloat16 {
-		return 1
-	}
-	return 0
-}
+func bf16(t op.Tensor) C.int { return flag(t.DType == op.BFloat16) }
 
 func ptr(t op.Tensor) unsafe.Pointer { return hostmem.Ptr(t) }
 func f32(t op.Tensor) *C.float       { return (*C.float)(hostmem.Ptr(t)) }

@@ -68,7 +68,7 @@ func (b *Backend) Sinkhorn(codes, scores op.Tensor, p op.SinkhornParams, c dist.
 		C.k_weigh_rows(b.k, f32(v), f32(e), f32(u), C.int64_t(r), C.int64_t(k), b.threads)
 		weights = f32(v)
 	}
-	C.k_codes(b.k, f32(codes), f32(e), f32(u), f32(v), C.int64_t(r), C.int64_t(k), truth(p.Hard), b.threads)
+	C.k_codes(b.k, f32(codes), f32(e), f32(u), f32(v), C.int64_t(r), C.int64_t(k), flag(p.Hard), b.threads)
 }
 
 // SwapLoss computes swav.Loss, a row of scores at a time.

@@ -128,14 +128,7 @@ func (b *Backend) BatchNormApply(y, x, moments, gamma, beta, residual op.Tensor,
 	for i := range c {
 		scale[i] = g[i] * m[c+i]
 	}
-	C.k_norm_apply(b.k, bf16(x), ptr(y), ptr(x), ptr(residual), f32(moments), slice32(scale), f32(beta), rows(x), cols(x), truth(relu), b.threads)
-}
-
-func truth(b bool) C.int {
-	if b {
-		return 1
-	}
-	return 0
+	C.k_norm_apply(b.k, bf16(x), ptr(y), ptr(x), ptr(residual), f32(moments), slice32(scale), f32(beta), rows(x), cols(x), flag(relu), b.threads)
 }
 
 // gate is y where a ReLU closed some elements, absent where there is none.

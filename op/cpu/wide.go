@@ -127,7 +127,7 @@ func (b *Backend) wideCopy(dst, src op.Tensor) {
 }
 
 func (b *Backend) wideNormApply(y, x, moments, gamma, beta, residual op.Tensor, relu bool) {
-	C.swav_wide_norm_apply(f64(y), f64(x), f64(residual), f64(moments), f32(gamma), f32(beta), rows(x), cols(x), truth(relu), b.threads)
+	C.swav_wide_norm_apply(f64(y), f64(x), f64(residual), f64(moments), f32(gamma), f32(beta), rows(x), cols(x), flag(relu), b.threads)
 }
 
 func (b *Backend) wideNormBackwardSums(sums, dgamma, dbeta, dy, dy2, y, x, moments op.Tensor, relu bool) {

@@ -22,6 +22,9 @@ var geometries = []op.ConvParams{
 	{Batch: 1, Height: 11, Width: 9, In: 2, Out: 4, Kernel: 7, Stride: 1},
 	{Batch: 2, Height: 6, Width: 7, In: 4, Out: 12, Kernel: 3, Stride: 1, Pad: 2},
 	{Batch: 4, Height: 8, Width: 8, In: 32, Out: 32, Kernel: 3, Stride: 1, Pad: 1},
+	{Batch: 3, Height: 3, Width: 3, In: 33, Out: 50, Kernel: 3, Stride: 1, Pad: 1},
+	{Batch: 2, Height: 19, Width: 21, In: 24, Out: 72, Kernel: 1, Stride: 1}, // more pixels than kernels take at a time
+	{Batch: 3, Height: 17, Width: 13, In: 20, Out: 40, Kernel: 3, Stride: 2, Pad: 1},
 }
 
 // naive is a convolution and its gradients as seven nested loops: the truth
