@@ -151,32 +151,32 @@ func (t *run) knn(ctx context.Context, seen *viewer, m *engine.Model) (*KNNTable
 	table := &KNNTable{K: r.Eval.K, Temperature: r.Eval.Temperature, Baselines: r.Eval.Baselines, Holdout: holdout,
 		References: refs.Len(), Queries: queries.Len()}
 	product := gemm(m.Backend)
-	score := func(embed func(src dataset.Source) (*Embedded, error)) (float64, error) {
-		a, err := embed(refs)
+	compare := func(a, b *Embedded) (float64, error) {
+		res, err := eval.KNN(ctx, set(refs, a), set(queries, b), eval.Options{
+			K: min(r.Eval.K, len(a.Index)), Temperature: r.Eval.Temperature, Classes: len(refs.Classes()), Product: product})
+		return 100 * res.Top1, err
+	}
+	// The network comes first, as the baselines see the images that it could read.
+	network := func(m *engine.Model) (float64, error) {
+		a, err := seen.embed(ctx, m, refs, nil)
 		if err != nil {
 			return 0, err
 		}
-		b, err := embed(queries)
+		b, err := seen.embed(ctx, m, queries, nil)
 		if err != nil {
 			return 0, err
 		}
 		if len(a.Index) == 0 || len(b.Index) == 0 {
 			return 0, fmt.Errorf("%s: no labelled images that can be read, to evaluate with", t.source.Name())
 		}
-		// The baselines see the images that the network saw.
 		refs, queries = readable(refs, a), readable(queries, b)
-		table.Majority, err = percent(eval.Majority(labels(refs, a), labels(queries, b)))
-		if err != nil {
-			return 0, err
-		}
-		res, err := eval.KNN(ctx, set(refs, a), set(queries, b), eval.Options{
-			K: min(r.Eval.K, len(a.Index)), Temperature: r.Eval.Temperature, Classes: len(refs.Classes()), Product: product})
-		return 100 * res.Top1, err
+		return compare(a, b)
 	}
-	network := func(m *engine.Model) func(dataset.Source) (*Embedded, error) {
-		return func(src dataset.Source) (*Embedded, error) { return seen.embed(ctx, m, src, nil) }
+	if table.Trained, err = network(m); err != nil {
+		return nil, err
 	}
-	if table.Trained, err = score(network(m)); err != nil || !r.Eval.Baselines {
+	table.References, table.Queries = refs.Len(), queries.Len()
+	if table.Majority, err = percent(eval.Majority(allLabels(refs), allLabels(queries))); err != nil || !r.Eval.Baselines {
 		return table, err
 	}
 	fresh, err := freshModel(m.Backend, m.Net, r.Train.Seed)
@@ -184,10 +184,14 @@ func (t *run) knn(ctx context.Context, seen *viewer, m *engine.Model) (*KNNTable
 		return nil, err
 	}
 	defer fresh.Close()
-	if table.Untrained, err = score(network(fresh)); err != nil {
+	if table.Untrained, err = network(fresh); err != nil {
 		return nil, err
 	}
-	table.Pixels, err = score(func(src dataset.Source) (*Embedded, error) { return pixels(src, r) })
+	a, b, err := rawPixels(refs, queries)
+	if err != nil {
+		return nil, err
+	}
+	table.Pixels, err = compare(a, b)
 	return table, err
 }
 
@@ -239,6 +243,14 @@ func labels(src dataset.Source, e *Embedded) []int {
 	out := make([]int, len(e.Index))
 	for i, n := range e.Index {
 		out[i] = src.Label(n)
+	}
+	return out
+}
+
+func allLabels(src dataset.Source) []int {
+	out := make([]int, src.Len())
+	for i := range out {
+		out[i] = src.Label(i)
 	}
 	return out
 }
@@ -301,18 +313,37 @@ func (v *viewer) embed(ctx context.Context, m *engine.Model, src dataset.Source,
 // pixelSide bounds the side of the raw-pixel baseline's images.
 const pixelSide = 32
 
-// pixels is the baseline without a network: the images themselves.
-func pixels(src dataset.Source, r *config.Recipe) (*Embedded, error) {
-	out := &Embedded{}
+// rawPixels is the baseline without a network: the images themselves at their
+// own size, as far as pixelSide, standardised by the references' channels.
+func rawPixels(refs, queries dataset.Source) (a, b *Embedded, err error) {
+	var first imgcodec.Image
+	if err := refs.Load(0, &first); err != nil {
+		return nil, nil, err
+	}
+	side := min(max(first.W, first.H), pixelSide)
+	if a, err = pixels(refs, side); err != nil {
+		return nil, nil, err
+	}
+	if b, err = pixels(queries, side); err != nil {
+		return nil, nil, err
+	}
+	eval.Standardize(len(a.Features)/(refs.Len()*side*side), a.Features, b.Features)
+	return a, b, nil
+}
+
+func pixels(src dataset.Source, side int) (*Embedded, error) {
+	out := &Embedded{Index: sample(src.Len(), 0, 0)}
+	channels := src.Channels()
+	if channels != 1 {
+		channels = 3
+	}
 	var img imgcodec.Image
-	side := min(EvalSize(r), pixelSide)
-	_, features, err := eval.Pixels(src.Len(), side, src.Channels(), func(i int) (image.Image, error) {
+	var err error
+	_, out.Features, err = eval.Pixels(src.Len(), side, channels, func(i int) (image.Image, error) {
 		if err := src.Load(i, &img); err != nil {
 			return nil, err
 		}
-		out.Index = append(out.Index, i)
 		return picture(&img), nil
 	})
-	out.Features = features
 	return out, err
 }
