@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"swav/nn"
 	"swav/op"
@@ -127,7 +128,8 @@ func (c *compiler) like(r ref) ref { return c.newBuffer(c.buffers[r].dtype, c.bu
 
 // add appends a step that uses the given buffers.
 func (c *compiler) add(backward bool, layer, kind string, macs int64, uses []ref, bind func(at func(ref) op.Tensor) func()) {
-	for _, r := range uses {
+	var bytes int64
+	for i, r := range uses {
 		if r == absent {
 			continue
 		}
@@ -136,8 +138,11 @@ func (c *compiler) add(backward bool, layer, kind string, macs int64, uses []ref
 			b.first = c.now
 		}
 		b.last = c.now
+		if !slices.Contains(uses[:i], r) { // in place counts once
+			bytes += b.bytes()
+		}
 	}
-	c.pending = append(c.pending, pending{Step{Layer: layer, Kind: kind, MACs: macs}, backward, bind})
+	c.pending = append(c.pending, pending{Step{Layer: layer, Kind: kind, MACs: macs, Bytes: bytes}, backward, bind})
 	c.now++
 }
 

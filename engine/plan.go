@@ -45,6 +45,9 @@ type Step struct {
 	Layer string // module name, "conv1"
 	Kind  string // operator, "conv forward"
 	MACs  int64  // multiply-accumulates of a convolution or product; 0 elsewhere
+	// Bytes of the activations that the step reads or writes, each once: what
+	// must cross the memory bus where no cache helps. Weights are left out.
+	Bytes int64
 	run   func()
 }
 

@@ -46,6 +46,19 @@ type Device interface {
 	Close() error
 }
 
+// Peak is what a device does at most, measured: operations (a
+// multiply-accumulate is two) and bytes per second. A rate is 0 where the device
+// has no instruction for it.
+type Peak struct {
+	FP32, BF16 float64 // register-only multiply-accumulates
+	Bandwidth  float64 // reads and writes of buffers far larger than the caches
+}
+
+// Peaker is implemented by devices that can measure their peak.
+type Peaker interface {
+	Peak() Peak
+}
+
 // Elementwise are the operators without shape.
 type Elementwise interface {
 	// Zero sets every byte to zero.

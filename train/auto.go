@@ -78,16 +78,16 @@ func Machine() (config.Machine, error) {
 		precision := Precision(&config.Recipe{Train: config.Train{Precision: "auto"}}, b.Name())
 		m.BF16 = precision == op.BFloat16
 		arch := nn.Arch{Block: nn.Basic, Layers: []int{1, 1, 1}, Width: 0.5, Stem: nn.SmallStem, InChannels: 3, Hidden: 128, FeatureDim: 64, Prototypes: 128}
-		c := BenchConfig{Arch: arch, Groups: []engine.Group{{Count: 2, Size: 32}}, Batch: 32, Precision: precision, Warmup: 1, Steps: 3}
+		c := BenchConfig{Arch: arch, Groups: []engine.Group{{Count: 2, Size: 32}}, Batch: 32, Precision: precision, Warmup: 1, Rounds: 3}
 		if b.Name() == "ref" {
-			c.Batch, c.Arch.Width, c.Steps, c.Warmup = 2, 0.125, 1, 0
+			c.Batch, c.Arch.Width, c.Rounds, c.Warmup = 2, 0.125, 1, 0
 		}
 		r, err := Bench(b, c)
 		if err != nil {
 			return err
 		}
 		// Forward and backward take three times the forward pass's products.
-		m.GFLOPS = 6 * float64(r.MACs) * float64(c.Batch) / r.Median.Seconds() / 1e9
+		m.GFLOPS = 6 * float64(r.MACs) * float64(c.Batch) / r.Median().Seconds() / 1e9
 		return nil
 	})
 	return m, err

@@ -1,7 +1,8 @@
 package train
 
 import (
-	"fmt"
+	"errors"
+	"slices"
 	"sort"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 	"swav/optim"
 )
 
-// BenchConfig is a training step to be timed on random pixels.
+// BenchConfig is work to be timed on random pixels.
 type BenchConfig struct {
 	Arch      nn.Arch
 	Groups    []engine.Group
@@ -20,103 +21,156 @@ type BenchConfig struct {
 	// NoWidening computes in Precision even where a run would take float64
 	// (package engine).
 	NoWidening bool
-	Warmup     int // steps that are not counted
-	Steps      int
+	Queue      int // rows of the queue, a multiple of Batch; full from the start
+	Infer      bool
+	Warmup     int // rounds that are not counted
+	Rounds     int
 }
 
-// BenchResult is what a timed step cost.
+// BenchResult is what a timed step, or a batch of features, cost.
 type BenchResult struct {
-	Median, Min, Max time.Duration
-	MACs             int64    // of the forward pass of one image
-	Precision        op.DType // that was computed in
-	ArenaBytes       int64
-	Kinds            []KindTime // by operator, the dearest first, of one step
-	Loss             float64    // of the last step
+	Times      []time.Duration // of all rounds, ascending
+	MACs       int64           // of the forward pass of one image
+	Precision  op.DType        // that was computed in
+	ArenaBytes int64
+	Kinds      []OpTime // of one more round with a clock around every operator
+	Layers     []OpTime // the same, operator by operator, in order
 }
 
-// KindTime is the time of one kind of operator within a step.
-type KindTime struct {
-	Kind  string
-	Time  time.Duration
-	MACs  int64
-	Calls int
+// Median of the rounds.
+func (r *BenchResult) Median() time.Duration { return r.Times[len(r.Times)/2] }
+
+// OpTime is the time of one operator of one layer, or of one kind of operator.
+type OpTime struct {
+	Layer, Kind string // Layer is empty for a kind
+	Time        time.Duration
+	MACs, Bytes int64
+	Calls       int
 }
 
-// Bench times whole training steps (forward, codes, loss, backward, LARC) on a
-// backend, then one more with a clock around every operator.
+// Bench times whole training steps (forward, codes, loss, backward, LARC), or
+// with Infer the features of a batch of images.
 func Bench(b op.Backend, c BenchConfig) (*BenchResult, error) {
+	if c.Rounds < 1 {
+		return nil, errors.New("nothing to time: want at least 1 round")
+	}
 	net, err := nn.Build(c.Arch)
 	if err != nil {
 		return nil, err
 	}
-	model, err := engine.NewModel(b, net, true)
+	model, err := engine.NewModel(b, net, !c.Infer)
 	if err != nil {
 		return nil, err
 	}
 	defer model.Close()
 	model.Set(net.Init(1))
-	plan, err := engine.Compile(model, engine.Config{Groups: c.Groups, Batch: c.Batch, Precision: c.Precision, NoWidening: c.NoWidening, Train: true})
+	plan, err := engine.Compile(model, engine.Config{Groups: c.Groups, Batch: c.Batch, Precision: c.Precision, NoWidening: c.NoWidening, Train: !c.Infer})
 	if err != nil {
 		return nil, err
 	}
 	defer plan.Close()
-	s, err := NewStepper(plan, Method{Assign: []int{0, 1}, Temperature: 0.1, Epsilon: 0.05, Iterations: 3},
-		optim.Default(optim.KindLARC))
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
 	for _, in := range plan.Inputs {
 		b.Write(in, noise(in.Elems()))
 	}
 	r := &BenchResult{MACs: plan.MACs(), Precision: plan.Precision, ArenaBytes: plan.ArenaBytes()}
-	var times []time.Duration
-	for i := range c.Warmup + c.Steps {
+	plan.SetWeights()
+	clock := &opClock{}
+	round := func() error { plan.Forward(); return b.Sync() }
+	profile := func() error { plan.Visit(engine.ForwardPass, clock.step); return b.Sync() }
+	if !c.Infer {
+		s, err := NewStepper(plan, Method{Assign: []int{0, 1}, Temperature: 0.1, Epsilon: 0.05, Iterations: 3, QueueLength: c.Queue},
+			optim.Default(optim.KindLARC))
+		if err != nil {
+			return nil, err
+		}
+		defer s.Close()
+		if c.Queue > 0 {
+			for i := range s.Method.Assign {
+				s.SetQueue(i, noise(c.Queue*c.Arch.FeatureDim), c.Queue)
+			}
+		}
+		n := 0
+		round = func() error { n++; return s.whole(n) }
+		profile = func() error { n++; return s.profile(n, clock) }
+	}
+	for i := range c.Warmup + c.Rounds {
 		start := time.Now()
-		s.Begin(i)
-		if r.Loss, err = s.Accumulate(); err != nil {
-			return nil, err
-		}
-		if _, err := s.Reduce(); err != nil {
-			return nil, err
-		}
-		if err := s.Update(0.1); err != nil {
+		if err := round(); err != nil {
 			return nil, err
 		}
 		if i >= c.Warmup {
-			times = append(times, time.Since(start))
+			r.Times = append(r.Times, time.Since(start))
 		}
 	}
-	if len(times) == 0 {
-		return nil, fmt.Errorf("no steps to time")
+	slices.Sort(r.Times)
+	if err := profile(); err != nil {
+		return nil, err
 	}
-	sort.Slice(times, func(i, j int) bool { return times[i] < times[j] })
-	r.Min, r.Median, r.Max = times[0], times[len(times)/2], times[len(times)-1]
-	r.Kinds = breakdown(plan)
-	return r, b.Sync()
+	r.Layers, r.Kinds = clock.ops, byKind(clock.ops)
+	return r, nil
 }
 
-// breakdown runs the plan once with a clock around every operator.
-func breakdown(plan *engine.Plan) []KindTime {
+// benchLR is the learning rate of timed steps.
+const benchLR = 0.1
+
+// whole is one training step.
+func (s *Stepper) whole(step int) error {
+	s.Begin(step)
+	if _, err := s.Accumulate(); err != nil {
+		return err
+	}
+	if _, err := s.Reduce(); err != nil {
+		return err
+	}
+	return s.Update(benchLR)
+}
+
+// profile is whole with a clock around every operator.
+func (s *Stepper) profile(step int, c *opClock) error {
+	var err error
+	c.time("optimizer", func() { s.Begin(step) })
+	s.Plan.Visit(engine.Weights, c.step)
+	s.Plan.Visit(engine.ForwardPass, c.step)
+	c.time("codes", s.codes)
+	c.time("loss", s.loss)
+	s.Plan.Visit(engine.BackwardPass, c.step)
+	c.time("optimizer", func() {
+		s.micro = 1
+		if _, err = s.Reduce(); err == nil {
+			err = s.Update(benchLR)
+		}
+	})
+	return err
+}
+
+// opClock collects the times of operators.
+type opClock struct{ ops []OpTime }
+
+func (c *opClock) step(s *engine.Step, run func()) {
+	start := time.Now()
+	run()
+	c.ops = append(c.ops, OpTime{Layer: s.Layer, Kind: s.Kind, Time: time.Since(start), MACs: s.MACs, Bytes: s.Bytes, Calls: 1})
+}
+
+func (c *opClock) time(kind string, f func()) { c.step(&engine.Step{Kind: kind}, f) }
+
+// byKind adds up operators of a kind, the dearest first.
+func byKind(ops []OpTime) []OpTime {
 	at := map[string]int{}
-	var kinds []KindTime
-	visit := func(s *engine.Step, run func()) {
-		start := time.Now()
-		run()
-		d := time.Since(start)
-		i, ok := at[s.Kind]
+	var kinds []OpTime
+	for _, o := range ops {
+		i, ok := at[o.Kind]
 		if !ok {
 			i = len(kinds)
-			at[s.Kind] = i
-			kinds = append(kinds, KindTime{Kind: s.Kind})
+			at[o.Kind] = i
+			kinds = append(kinds, OpTime{Kind: o.Kind})
 		}
-		kinds[i].Time += d
-		kinds[i].MACs += s.MACs
-		kinds[i].Calls++
+		k := &kinds[i]
+		k.Time += o.Time
+		k.MACs += o.MACs
+		k.Bytes += o.Bytes
+		k.Calls++
 	}
-	plan.Visit(engine.Weights, visit)
-	plan.Visit(engine.ForwardPass, visit)
-	plan.Visit(engine.BackwardPass, visit)
 	sort.SliceStable(kinds, func(i, j int) bool { return kinds[i].Time > kinds[j].Time })
 	return kinds
 }

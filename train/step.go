@@ -47,7 +47,7 @@ type Stepper struct {
 	opt        optim.Optimizer
 	others     []op.Segment // of every parameter but the prototypes
 	prototypes []op.Segment
-	loss       op.Tensor
+	lossValue  op.Tensor
 	norm       op.Tensor
 	rows       op.Tensor   // queue and batch scores [QueueLength+Batch, K]
 	full       []op.Tensor // their codes, one per assignment crop
@@ -106,7 +106,7 @@ func NewStepper(plan *engine.Plan, method Method, opt optim.Optimizer) (*Stepper
 	if opt.Kind == optim.KindAdamW {
 		s.Second = alloc(op.Float32, m.Net.NumParams)
 	}
-	s.loss, s.norm = alloc(op.Float64, 1), alloc(op.Float64, 1)
+	s.lossValue, s.norm = alloc(op.Float64, 1), alloc(op.Float64, 1)
 	if method.QueueLength > 0 {
 		s.rows = alloc(op.Float32, method.QueueLength+batch, arch.Prototypes)
 	}
@@ -166,22 +166,32 @@ func (s *Stepper) Begin(step int) {
 // the gradients. It returns this rank's loss.
 func (s *Stepper) Accumulate() (float64, error) {
 	s.Plan.Forward()
+	s.codes()
+	s.loss()
+	s.Plan.Backward()
+	s.micro++
+	if err := s.b.Sync(); err != nil {
+		return math.NaN(), err
+	}
+	s.b.ReadFloat64(s.host[:], s.lossValue)
+	s.sum += s.host[0]
+	return s.host[0], nil
+}
+
+// codes assigns the assignment crops to the prototypes and fills the queues.
+func (s *Stepper) codes() {
 	for i := range s.Method.Assign {
 		s.assign(i)
 	}
 	if s.queueOn() {
 		s.filled = min(s.filled+s.Plan.Config.Batch, s.Method.QueueLength)
 	}
-	s.b.SwapLoss(s.loss, s.Plan.ScoreGrads, s.Plan.Scores, s.Codes, op.LossParams{
+}
+
+// loss computes the swapped prediction and its gradient.
+func (s *Stepper) loss() {
+	s.b.SwapLoss(s.lossValue, s.Plan.ScoreGrads, s.Plan.Scores, s.Codes, op.LossParams{
 		Views: s.Plan.Views(), Batch: s.Plan.Config.Batch, Assign: s.Method.Assign, Temperature: s.Method.Temperature})
-	s.Plan.Backward()
-	s.micro++
-	if err := s.b.Sync(); err != nil {
-		return math.NaN(), err
-	}
-	s.b.ReadFloat64(s.host[:], s.loss)
-	s.sum += s.host[0]
-	return s.host[0], nil
 }
 
 func (s *Stepper) queueOn() bool {
