@@ -321,15 +321,15 @@ func (a *chooser) views(g rung, seen int) {
 		a.pick("crops", FormatCrops(g.crops(0.14, 1, 0.05, 0.14)), "photos and a long run: the original's strong multi-crop")
 		a.jitter(0.8, "the original's, for a long run")
 		a.pick("augment.blur", "0.5", "the original's")
-		if a.data.Channels == 3 {
-			a.pick("augment.grayscale", "0.2", "the original's: colour alone must not give an image away")
-		}
 	case gray:
 		a.pick("crops", FormatCrops(g.crops(0.4, 1, 0.2, 0.5)), "gentle views of %d and %d pixels: short runs learn little from views that share little", g.global, g.local)
-		a.jitter(0.4, "moderate: without colour, shade carries meaning")
+		a.jitter(0.6, "strong: shade alone must not give an image away")
 	default:
 		a.pick("crops", FormatCrops(g.crops(0.4, 1, 0.25, 0.6)), "gentle views of %d and %d pixels: short runs learn little from views that share little", g.global, g.local)
-		a.jitter(0.3, "gentle, for a short run")
+		a.jitter(0.4, "half the original's, for a short run; weaker ones let colour give an image away")
+	}
+	if a.data.Channels == 3 {
+		a.pick("augment.grayscale", "0.2", "the original's: colour alone must not give an image away")
 	}
 }
 

@@ -146,21 +146,28 @@ func (c *compiler) add(backward bool, layer, kind string, macs int64, uses []ref
 	c.now++
 }
 
-// conv compiles a convolution and lists the refresh of its weights.
-func (c *compiler) conv(l nn.Layer, in []int, first bool) op.Conv {
+// conv compiles a convolution and lists the refresh of its weights; with norm,
+// one with that batch norm folded in.
+func (c *compiler) conv(l nn.Layer, in []int, norm *nn.Layer) op.Conv {
 	p := c.plan
-	params := op.ConvParams{
-		Batch: in[0], Height: in[1], Width: in[2], In: l.InChannels, Out: l.OutChannels,
-		Kernel: l.Kernel, Stride: l.Stride, Pad: l.Pad, DType: p.Precision,
-		Inference: !p.Config.Train, NoBackwardData: first,
+	m := p.Model
+	params := convParams(l, in)
+	params.DType, params.Inference, params.NoBackwardData = p.Precision, !p.Config.Train, l.In == 0
+	if norm != nil {
+		params.Folded, params.Residual, params.ReLU = true, norm.Residual != nn.None, norm.ReLU
 	}
-	conv, err := p.Model.Backend.NewConv(params)
+	conv, err := m.Backend.NewConv(params)
 	if err != nil {
 		c.err = fmt.Errorf("layer %s on %dx%d crops: %w", l.Name, in[1], in[2], err)
 		return nil
 	}
 	p.convs = append(p.convs, conv)
-	w := p.Model.Param(l.Weight)
-	p.refresh = append(p.refresh, Step{Layer: l.Name, Kind: "weights", run: func() { conv.SetWeights(w) }})
+	w := m.Param(l.Weight)
+	set := func() { conv.SetWeights(w) }
+	if norm != nil {
+		gamma, beta, mean, variance := m.Param(norm.Weight), m.Param(norm.Bias), m.buffer(norm.Mean), m.buffer(norm.Var)
+		set = func() { conv.SetFolded(w, gamma, beta, mean, variance, p.Config.BatchNormEps) }
+	}
+	p.refresh = append(p.refresh, Step{Layer: l.Name, Kind: "weights", run: set})
 	return conv
 }

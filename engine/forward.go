@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"swav/nn"
 	"swav/op"
 )
@@ -23,10 +25,17 @@ func (c *compiler) backbone(input, features op.Tensor, n int) *pass {
 			return s
 		}
 		x := s.values[l.In]
+		if x == absent { // made by a convolution that waits for its batch norm
+			c.folded(s, net.Backbone, l)
+			continue
+		}
 		in := c.buffers[x].shape
 		switch l.Kind {
 		case nn.Conv:
-			conv := c.conv(l, in, l.In == 0)
+			if !p.Config.Train {
+				continue // comes with its batch norm
+			}
+			conv := c.conv(l, in, nil)
 			if conv == nil {
 				return s
 			}
@@ -60,6 +69,33 @@ func (c *compiler) backbone(input, features op.Tensor, n int) *pass {
 		}
 	}
 	return s
+}
+
+// folded appends, in evaluation, a convolution with the batch norm that reads
+// it: one pass for the product, the normalisation, the residual and the ReLU. The
+// result takes the place of the residual, which nobody reads after it: a block's
+// input feeds its first convolution and its shortcut, both behind.
+func (c *compiler) folded(s *pass, layers []nn.Layer, norm nn.Layer) {
+	l := layers[slices.IndexFunc(layers, func(l nn.Layer) bool { return l.Kind == nn.Conv && l.Out == norm.In })]
+	x := s.values[l.In]
+	in := c.buffers[x].shape
+	conv := c.conv(l, in, &norm)
+	if conv == nil {
+		return
+	}
+	params := convParams(l, in)
+	y, residual := absent, absent
+	if norm.Residual != nn.None {
+		residual = s.values[norm.Residual]
+		y = residual
+	} else {
+		y = c.newBuffer(c.plan.Precision, in[0], params.OutHeight(), params.OutWidth(), l.OutChannels)
+	}
+	s.values[norm.Out] = y
+	c.add(false, l.Name, "conv forward", params.MACs(), []ref{x, y, residual}, func(at func(ref) op.Tensor) func() {
+		x, y, residual := at(x), at(y), at(residual)
+		return func() { conv.ForwardFolded(y, x, residual) }
+	})
 }
 
 func newPass(layers []nn.Layer, values, rows int) *pass {

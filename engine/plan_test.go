@@ -156,3 +156,44 @@ func normal(rng *rand.Rand, n int) []float32 {
 	}
 	return x
 }
+
+// An evaluation plan folds batch norm into convolutions in float32 and keeps
+// them apart in float64; both are the same network, whatever the blocks.
+func TestEvaluationAgreesAcrossPrecisions(t *testing.T) {
+	bottleneck := tiny
+	bottleneck.Block, bottleneck.Stem = nn.Bottleneck, nn.ImageNetStem
+	for _, arch := range []nn.Arch{tiny, bottleneck} {
+		m := model(t, arch)
+		rng := rand.New(rand.NewPCG(3, 4))
+		w, buffers := make([]float32, m.Net.NumParams), make([]float32, m.Net.NumBuffers)
+		m.Get(w, buffers)
+		for _, p := range m.Net.Params {
+			if p.Role == nn.NormWeight || p.Role == nn.NormBias {
+				copy(w[p.Offset:], normal(rng, p.Len))
+			}
+		}
+		for i := range buffers {
+			buffers[i] = float32(0.5 + rng.Float64())
+		}
+		m.Set(w, buffers)
+		pixels := normal(rng, 3*14*14*2)
+		features := map[op.DType][]float32{}
+		for _, d := range []op.DType{op.Float32, op.Float64} {
+			p := compile(t, m, engine.Config{Batch: 3, Groups: []engine.Group{{Count: 1, Size: 14}}, Precision: d, NoWidening: true})
+			m.Backend.Write(p.Inputs[0], pixels)
+			p.SetWeights()
+			p.Forward()
+			x := make([]float32, p.Features.Elems())
+			m.Backend.Read(x, p.Features)
+			features[d] = x
+		}
+		if err := m.Backend.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range features[op.Float64] {
+			if got := features[op.Float32][i]; math.Abs(float64(got-want)) > 1e-4*(1+math.Abs(float64(want))) {
+				t.Fatalf("%v: feature %d is %v in float32, %v in float64", arch, i, got, want)
+			}
+		}
+	}
+}

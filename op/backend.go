@@ -83,6 +83,10 @@ type ConvParams struct {
 	DType                    DType // of input and output; weights are float32
 	Inference                bool  // only Forward will be called
 	NoBackwardData           bool  // BackwardData will not be called (first layer)
+	// Folded, with Inference, has SetFolded and ForwardFolded in the place of
+	// SetWeights and Forward: a batch norm in evaluation mode is part of the
+	// convolution, with a residual and a ReLU where they are set.
+	Folded, Residual, ReLU bool
 }
 
 // OutHeight and OutWidth are the output's spatial size.
@@ -106,6 +110,14 @@ type Conv interface {
 	// Forward computes y [Batch, OutHeight, OutWidth, Out] from
 	// x [Batch, Height, Width, In].
 	Forward(y, x Tensor)
+	// SetFolded takes new weights w and the batch norm behind them, float32 [Out]
+	// each: outputs are scaled by gamma / sqrt(variance + eps) and shifted to
+	// match.
+	SetFolded(w, gamma, beta, mean, variance Tensor, eps float64)
+	// ForwardFolded computes y from x as BatchNormApply does from Forward:
+	// normalised, plus residual (shaped like y, and y may be it) where the
+	// convolution has one, then max(0, ·) where it has a ReLU.
+	ForwardFolded(y, x, residual Tensor)
 	// BackwardData overwrites dx, shaped like x, with the gradient from dy,
 	// shaped like y.
 	BackwardData(dx, dy Tensor)

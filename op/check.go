@@ -22,6 +22,8 @@ func (p ConvParams) Validate() error {
 		return fmt.Errorf("convolution with kernel %d, stride %d, padding %d", p.Kernel, p.Stride, p.Pad)
 	case p.Height+2*p.Pad < p.Kernel || p.Width+2*p.Pad < p.Kernel:
 		return fmt.Errorf("convolution with kernel %d does not fit into %dx%d pixels with padding %d", p.Kernel, p.Height, p.Width, p.Pad)
+	case p.Folded && !p.Inference, (p.Residual || p.ReLU) && !p.Folded:
+		return fmt.Errorf("convolution folded %v, residual %v, ReLU %v, inference %v: the first takes the last, the others take the first", p.Folded, p.Residual, p.ReLU, p.Inference)
 	case !activation(p.DType):
 		return fmt.Errorf("convolution in %v: want fp32, bf16 or fp64", p.DType)
 	}
@@ -97,6 +99,30 @@ func CheckConv(p ConvParams, who string, x, y Tensor) {
 	}
 	if y.DType != p.DType || !shaped(y, p.Batch, p.OutHeight(), p.OutWidth(), p.Out) {
 		mistake("convolution "+who, "output %v, want %v [%d %d %d %d]", y, p.DType, p.Batch, p.OutHeight(), p.OutWidth(), p.Out)
+	}
+}
+
+// CheckFolded checks the batch norm that is folded into a convolution.
+func CheckFolded(p ConvParams, w, gamma, beta, mean, variance Tensor) {
+	CheckConvWeights(p, w)
+	if !p.Folded || !is(gamma, Float32, p.Out) || !is(beta, Float32, p.Out) || !is(mean, Float32, p.Out) || !is(variance, Float32, p.Out) {
+		mistake("convolution", "folded %v, gamma %v, beta %v, mean %v, variance %v, want fp32 [%d]", p.Folded, gamma, beta, mean, variance, p.Out)
+	}
+}
+
+// CheckForwardFolded checks the operands of a folded convolution.
+func CheckForwardFolded(p ConvParams, y, x, residual Tensor) {
+	CheckConv(p, "forward", x, y)
+	if !p.Folded || p.Residual != residual.Present() || p.Residual && !like(residual, y) {
+		mistake("convolution forward", "folded %v, with residual %v: residual %v, output %v", p.Folded, p.Residual, residual, y)
+	}
+}
+
+// CheckForward checks the operands of an ordinary convolution.
+func CheckForward(p ConvParams, y, x Tensor) {
+	CheckConv(p, "forward", x, y)
+	if p.Folded {
+		mistake("convolution forward", "compiled with a batch norm: want ForwardFolded")
 	}
 }
 

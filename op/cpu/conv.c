@@ -31,9 +31,9 @@ static const_desc desc_ref(const desc *d) { return *d; }
 static void desc_free(desc *d) { dnnl_memory_desc_destroy(*d); }
 static size_t desc_size(const_desc d) { return dnnl_memory_desc_get_size(d); }
 
-static dnnl_status_t pd_forward(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dnnl_primitive_attr_t a, int inference, desc *x, desc *w, desc *y, const dnnl_dims_t stride, const dnnl_dims_t pad) {
+static dnnl_status_t pd_forward(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dnnl_primitive_attr_t a, int inference, desc *x, desc *w, desc *b, desc *y, const dnnl_dims_t stride, const dnnl_dims_t pad) {
 	dnnl_dims_t dilate = {0, 0};
-	return dnnl_convolution_forward_primitive_desc_create(pd, e, inference ? dnnl_forward_inference : dnnl_forward_training, dnnl_convolution_auto, *x, *w, NULL, *y, stride, dilate, pad, pad, a);
+	return dnnl_convolution_forward_primitive_desc_create(pd, e, inference ? dnnl_forward_inference : dnnl_forward_training, dnnl_convolution_auto, *x, *w, b ? *b : NULL, *y, stride, dilate, pad, pad, a);
 }
 static dnnl_status_t pd_data(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dnnl_primitive_attr_t a, desc *x, desc *w, desc *y, const dnnl_dims_t stride, const dnnl_dims_t pad, dnnl_primitive_desc_t hint) {
 	dnnl_dims_t dilate = {0, 0};
@@ -56,9 +56,9 @@ static const_desc desc_ref(const desc *d) { return d; }
 static void desc_free(desc *d) { (void)d; }
 static size_t desc_size(const_desc d) { return dnnl_memory_desc_get_size(d); }
 
-static dnnl_status_t pd_forward(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dnnl_primitive_attr_t a, int inference, desc *x, desc *w, desc *y, const dnnl_dims_t stride, const dnnl_dims_t pad) {
+static dnnl_status_t pd_forward(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dnnl_primitive_attr_t a, int inference, desc *x, desc *w, desc *b, desc *y, const dnnl_dims_t stride, const dnnl_dims_t pad) {
 	dnnl_convolution_desc_t c;
-	dnnl_status_t s = dnnl_convolution_forward_desc_init(&c, inference ? dnnl_forward_inference : dnnl_forward_training, dnnl_convolution_auto, x, w, NULL, y, stride, pad, pad);
+	dnnl_status_t s = dnnl_convolution_forward_desc_init(&c, inference ? dnnl_forward_inference : dnnl_forward_training, dnnl_convolution_auto, x, w, b, y, stride, pad, pad);
 	return s != dnnl_success ? s : dnnl_primitive_desc_create(pd, &c, a, e, NULL);
 }
 static dnnl_status_t pd_data(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dnnl_primitive_attr_t a, desc *x, desc *w, desc *y, const dnnl_dims_t stride, const dnnl_dims_t pad, dnnl_primitive_desc_t hint) {
@@ -79,16 +79,14 @@ struct swav_dnn {
 	dnnl_stream_t stream;
 	void *scratch; // of the primitive that runs; they run one after another
 	size_t scratch_size;
-	float *plain; // weight gradients in OIHW, before they are added
-	size_t plain_size;
 };
 
 // primitive is one of a convolution's three, with the memory objects of its
 // arguments; the scratchpad comes last.
 typedef struct {
 	dnnl_primitive_t prim;
-	dnnl_exec_arg_t args[4];
-	int set;
+	dnnl_exec_arg_t args[5];
+	int set, bias;
 } primitive;
 
 // packed holds weights, or their gradient, in the library's layout.
@@ -103,7 +101,6 @@ struct swav_conv {
 	swav_dnn *d;
 	primitive fwd, data, weights;
 	packed wf, wb, dw;
-	size_t elems; // of the weights
 };
 
 int swav_dnn_create(swav_dnn **out, int threads) {
@@ -125,7 +122,6 @@ void swav_dnn_destroy(swav_dnn *d) {
 	if (d->engine)
 		dnnl_engine_destroy(d->engine);
 	free(d->scratch);
-	free(d->plain);
 	free(d);
 }
 
@@ -153,17 +149,61 @@ static int bind_arg(swav_dnn *d, primitive *p, int i, int arg, const_desc md) {
 	return dnnl_memory_create(&p->args[i].memory, md, d->engine, DNNL_MEMORY_NONE);
 }
 
+// epilogue makes attributes of what follows the sums of a forward pass.
+static int epilogue(dnnl_primitive_attr_t attr, int residual, int relu) {
+	dnnl_post_ops_t ops;
+	TRY(dnnl_post_ops_create(&ops));
+	dnnl_status_t s = dnnl_success;
+#if DNNL_VERSION_MAJOR >= 3
+	if (residual)
+		s = dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
+	if (relu && s == dnnl_success)
+		s = dnnl_post_ops_append_eltwise(ops, dnnl_eltwise_relu, 0, 0);
+#else
+	if (residual)
+		s = dnnl_post_ops_append_sum(ops, 1.0f);
+	if (relu && s == dnnl_success)
+		s = dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_relu, 0, 0);
+#endif
+	if (s == dnnl_success)
+		s = dnnl_primitive_attr_set_post_ops(attr, ops);
+	dnnl_post_ops_destroy(ops);
+	return s;
+}
+
+// adding makes attributes by which a reorder adds to what is there.
+static int adding(dnnl_primitive_attr_t *attr) {
+	dnnl_post_ops_t ops;
+	TRY(dnnl_primitive_attr_create(attr));
+	TRY(dnnl_post_ops_create(&ops));
+#if DNNL_VERSION_MAJOR >= 3
+	dnnl_status_t s = dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
+#else
+	dnnl_status_t s = dnnl_post_ops_append_sum(ops, 1.0f);
+#endif
+	if (s == dnnl_success)
+		s = dnnl_primitive_attr_set_post_ops(*attr, ops);
+	dnnl_post_ops_destroy(ops);
+	return s;
+}
+
 // pack makes room for weights of the given layout and the reorder between it
-// and float32 OIHW, toward the layout or, for gradients, back.
+// and float32 OIHW: toward the layout, or, for gradients, back and added.
 static int pack(swav_dnn *d, packed *k, const_desc md, const_desc user, int back) {
 	if (posix_memalign(&k->data, 64, desc_size(md)))
 		return dnnl_out_of_memory;
 	TRY(dnnl_memory_create(&k->mem, md, d->engine, k->data));
 	TRY(dnnl_memory_create(&k->user, user, d->engine, DNNL_MEMORY_NONE));
 	dnnl_primitive_desc_t pd;
-	TRY(back ? dnnl_reorder_primitive_desc_create(&pd, md, d->engine, user, d->engine, NULL)
-	         : dnnl_reorder_primitive_desc_create(&pd, user, d->engine, md, d->engine, NULL));
-	dnnl_status_t s = dnnl_primitive_create(&k->reorder, pd);
+	dnnl_primitive_attr_t attr = NULL;
+	if (back)
+		TRY(adding(&attr));
+	dnnl_status_t s = back ? dnnl_reorder_primitive_desc_create(&pd, md, d->engine, user, d->engine, attr)
+	                       : dnnl_reorder_primitive_desc_create(&pd, user, d->engine, md, d->engine, NULL);
+	if (attr)
+		dnnl_primitive_attr_destroy(attr);
+	TRY(s);
+	s = dnnl_primitive_create(&k->reorder, pd);
 	dnnl_primitive_desc_destroy(pd);
 	return s;
 }
@@ -199,7 +239,6 @@ int swav_conv_create(swav_conv **out, swav_dnn *d, const swav_conv_params *p, ch
 		return dnnl_out_of_memory;
 	*out = c; // the caller destroys it also after an error
 	c->d = d;
-	c->elems = (size_t)(p->out * p->in * p->kernel * p->kernel);
 	impl[0] = 0;
 
 	dnnl_data_type_t t = p->bf16 ? dnnl_bf16 : dnnl_f32;
@@ -216,7 +255,22 @@ int swav_conv_create(swav_conv **out, swav_dnn *d, const swav_conv_params *p, ch
 	TRY(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user));
 
 	dnnl_primitive_desc_t fwd = NULL, bwd = NULL;
-	TRY(pd_forward(&fwd, d->engine, attr, p->inference, &x, &any, &y, stride, pad));
+	dnnl_primitive_attr_t after = attr;
+	desc bias;
+	if (p->bias) {
+		dnnl_dims_t bd = {p->out};
+		TRY(desc_tag(&bias, 1, bd, dnnl_f32, dnnl_a));
+		TRY(dnnl_primitive_attr_create(&after));
+		TRY(dnnl_primitive_attr_set_scratchpad_mode(after, dnnl_scratchpad_mode_user));
+		TRY(epilogue(after, p->residual, p->relu));
+	}
+	TRY(pd_forward(&fwd, d->engine, after, p->inference, &x, &any, p->bias ? &bias : NULL, &y, stride, pad));
+	if (p->bias) {
+		TRY(bind_arg(d, &c->fwd, 4, DNNL_ARG_BIAS, desc_ref(&bias)));
+		c->fwd.bias = 1;
+		dnnl_primitive_attr_destroy(after);
+		desc_free(&bias);
+	}
 	const_desc w = dnnl_primitive_desc_query_md(fwd, dnnl_query_weights_md, 0);
 	TRY(pack(d, &c->wf, w, desc_ref(&plain), 0));
 	TRY(bind_arg(d, &c->fwd, 0, DNNL_ARG_SRC, desc_ref(&x)));
@@ -243,7 +297,6 @@ int swav_conv_create(swav_conv **out, swav_dnn *d, const swav_conv_params *p, ch
 		TRY(bind_arg(d, &c->weights, 2, DNNL_ARG_DIFF_DST, desc_ref(&y)));
 		TRY(finish(c, &c->weights, bwd, impl, impl_size));
 		dnnl_primitive_desc_destroy(bwd);
-		TRY(grow((void **)&d->plain, &d->plain_size, c->elems * sizeof(float)));
 	}
 	dnnl_primitive_desc_destroy(fwd);
 	dnnl_primitive_attr_destroy(attr);
@@ -258,7 +311,7 @@ int swav_conv_create(swav_conv **out, swav_dnn *d, const swav_conv_params *p, ch
 static void destroy(primitive *p) {
 	if (p->prim)
 		dnnl_primitive_destroy(p->prim);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 		if (i != 1 && p->args[i].memory) // 1 belongs to the packed weights
 			dnnl_memory_destroy(p->args[i].memory);
 }
@@ -291,7 +344,7 @@ static int execute(swav_conv *c, primitive *p, void *first, void *third) {
 	TRY(dnnl_memory_set_data_handle(p->args[0].memory, first));
 	TRY(dnnl_memory_set_data_handle(p->args[2].memory, third));
 	TRY(dnnl_memory_set_data_handle(p->args[3].memory, c->d->scratch));
-	TRY(dnnl_primitive_execute(p->prim, c->d->stream, 4, p->args));
+	TRY(dnnl_primitive_execute(p->prim, c->d->stream, p->bias ? 5 : 4, p->args));
 	return dnnl_stream_wait(c->d->stream);
 }
 
@@ -304,15 +357,16 @@ int swav_conv_weights(swav_conv *c, const float *w) {
 
 int swav_conv_forward(swav_conv *c, void *y, const void *x) { return execute(c, &c->fwd, (void *)x, y); }
 
+int swav_conv_forward_bias(swav_conv *c, void *y, const void *x, const float *bias) {
+	TRY(dnnl_memory_set_data_handle(c->fwd.args[4].memory, (void *)bias));
+	return execute(c, &c->fwd, (void *)x, y);
+}
+
 int swav_conv_backward_data(swav_conv *c, void *dx, const void *dy) { return execute(c, &c->data, (void *)dy, dx); }
 
 int swav_conv_backward_weights(swav_conv *c, float *dw, const void *x, const void *dy) {
 	TRY(execute(c, &c->weights, (void *)x, (void *)dy));
-	float *plain = c->d->plain;
-	TRY(repack(c->d, &c->dw, plain, 1));
-	for (size_t i = 0; i < c->elems; i++)
-		dw[i] += plain[i];
-	return 0;
+	return repack(c->d, &c->dw, dw, 1);
 }
 
 int swav_gemm(int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {

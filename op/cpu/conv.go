@@ -8,9 +8,11 @@ import "C"
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"unsafe"
 
+	"swav/internal/hostmem"
 	"swav/op"
 )
 
@@ -22,6 +24,8 @@ type conv struct {
 	c    *C.swav_conv
 	impl string // the library's names, forward|data|weights
 	cast bool   // computes in float32 although activations are bfloat16
+	// of a folded batch norm: [Out] shifts, and scaled weights in OIHW
+	bias, folded *hostmem.Memory
 	// gradient of the weights by our own kernel; nil where oneDNN's is taken
 	wgrad *C.swav_wgrad_params
 }
@@ -51,6 +55,15 @@ func (b *Backend) NewConv(p op.ConvParams) (op.Conv, error) {
 		c.Close()
 		return nil, fmt.Errorf("cpu: convolution %dx%d, stride %d, %d to %d channels, input [%d %d %d]: %w",
 			p.Kernel, p.Kernel, p.Stride, p.In, p.Out, p.Batch, p.Height, p.Width, err)
+	}
+	if p.Folded {
+		if c.bias, err = hostmem.Alloc(4 * int64(p.Out)); err == nil {
+			c.folded, err = hostmem.Alloc(4 * int64(p.Out*p.In*p.Kernel*p.Kernel))
+		}
+		if err != nil {
+			c.Close()
+			return nil, fmt.Errorf("cpu: weights of a convolution of %d to %d channels: %w", p.In, p.Out, err)
+		}
 	}
 	return c, nil
 }
@@ -89,6 +102,7 @@ func (c *conv) compile(bf16 bool) error {
 		out_height: C.int64_t(p.OutHeight()), out_width: C.int64_t(p.OutWidth()),
 		kernel: C.int64_t(p.Kernel), stride: C.int64_t(p.Stride), pad: C.int64_t(p.Pad),
 		bf16: flag(bf16), inference: flag(p.Inference), no_data: flag(p.NoBackwardData), no_weights: flag(c.wgrad != nil),
+		bias: flag(p.Folded), residual: flag(p.Residual), relu: flag(p.ReLU),
 	}
 	var impl [256]C.char
 	status := C.swav_conv_create(&c.c, c.b.dnn, &params, &impl[0], C.size_t(len(impl)))
@@ -103,6 +117,12 @@ func (c *conv) compile(bf16 bool) error {
 func (c *conv) Close() {
 	C.swav_conv_destroy(c.c)
 	c.c = nil
+	for _, m := range []*hostmem.Memory{c.bias, c.folded} {
+		if m != nil {
+			m.Free()
+		}
+	}
+	c.bias, c.folded = nil, nil
 }
 
 func (c *conv) check(what string, status C.int) {
@@ -116,6 +136,44 @@ func (c *conv) check(what string, status C.int) {
 func (c *conv) SetWeights(w op.Tensor) {
 	op.CheckConvWeights(c.p, w)
 	c.check("weights", C.swav_conv_weights(c.c, f32(w)))
+}
+
+// SetFolded scales the weights by the batch norm behind them and packs them.
+func (c *conv) SetFolded(w, gamma, beta, mean, variance op.Tensor, eps float64) {
+	op.CheckFolded(c.p, w, gamma, beta, mean, variance)
+	out := op.Tensor{Mem: c.folded, Shape: w.Shape}
+	fold(hostmem.Float32(out), hostmem.Float32(op.Tensor{Mem: c.bias, Shape: gamma.Shape}),
+		hostmem.Float32(w), hostmem.Float32(gamma), hostmem.Float32(beta), hostmem.Float32(mean), hostmem.Float32(variance), eps)
+	c.check("weights", C.swav_conv_weights(c.c, f32(out)))
+}
+
+// fold computes scaled weights and shifts.
+func fold(out, bias, w, gamma, beta, mean, variance []float32, eps float64) {
+	each := len(w) / len(gamma)
+	for o := range gamma {
+		scale := float64(gamma[o]) / math.Sqrt(float64(variance[o])+eps)
+		bias[o] = float32(float64(beta[o]) - float64(mean[o])*scale)
+		for i := o * each; i < (o+1)*each; i++ {
+			out[i] = float32(float64(w[i]) * scale)
+		}
+	}
+}
+
+// ForwardFolded computes y from x, with everything behind the convolution in
+// the same pass. The library adds the residual that it finds in y.
+func (c *conv) ForwardFolded(y, x, residual op.Tensor) {
+	op.CheckForwardFolded(c.p, y, x, residual)
+	if residual.Present() && ptr(residual) != ptr(y) {
+		c.b.Copy(y, residual)
+	}
+	bias := f32(op.Tensor{Mem: c.bias, Shape: []int{c.p.Out}})
+	if !c.cast {
+		c.check("forward", C.swav_conv_forward_bias(c.c, ptr(y), ptr(x), bias))
+		return
+	}
+	wx, wy := c.inFloat32(x, y, true, c.p.Residual)
+	c.check("forward", C.swav_conv_forward_bias(c.c, ptr(wy), ptr(wx), bias))
+	c.b.Copy(y, wy)
 }
 
 // inFloat32 returns float32 places for the given activations in scratch memory,
@@ -138,7 +196,7 @@ func (c *conv) inFloat32(x, y op.Tensor, readX, readY bool) (wx, wy op.Tensor) {
 
 // Forward computes y from x.
 func (c *conv) Forward(y, x op.Tensor) {
-	op.CheckConv(c.p, "forward", x, y)
+	op.CheckForward(c.p, y, x)
 	if !c.cast {
 		c.check("forward", C.swav_conv_forward(c.c, ptr(y), ptr(x)))
 		return

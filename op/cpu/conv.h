@@ -17,6 +17,7 @@ typedef struct {
 	int inference; // only forward
 	int no_data;   // no backward data
 	int no_weights; // no backward weights
+	int bias, residual, relu; // forward: y = max(0, conv + bias + y); with bias only
 } swav_conv_params;
 
 // threads of the calling thread's OpenMP pool, which oneDNN uses.
@@ -30,6 +31,8 @@ int swav_conv_create(swav_conv **out, swav_dnn *d, const swav_conv_params *p, ch
 void swav_conv_destroy(swav_conv *c);
 int swav_conv_weights(swav_conv *c, const float *w);
 int swav_conv_forward(swav_conv *c, void *y, const void *x);
+// bias is float32 [out]; with a residual, y holds it before.
+int swav_conv_forward_bias(swav_conv *c, void *y, const void *x, const float *bias);
 int swav_conv_backward_data(swav_conv *c, void *dx, const void *dy);
 // swav_conv_backward_weights adds to dw.
 int swav_conv_backward_weights(swav_conv *c, float *dw, const void *x, const void *dy);

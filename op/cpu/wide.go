@@ -25,6 +25,7 @@ type wideConv struct {
 	c            C.swav_wide_conv
 	forward      *hostmem.Memory // packed weights
 	backwardData *hostmem.Memory // nil where it is not needed
+	norm         *hostmem.Memory // of a folded batch norm: moments [2, Out], float64, then gamma and beta, float32
 }
 
 func newWideConv(b *Backend, p op.ConvParams) (op.Conv, error) {
@@ -36,6 +37,9 @@ func newWideConv(b *Backend, p op.ConvParams) (op.Conv, error) {
 	if c.forward, err = hostmem.Alloc(8 * int64(C.swav_wide_packed(&c.c, 0))); err == nil && !p.Inference && !p.NoBackwardData {
 		c.backwardData, err = hostmem.Alloc(8 * int64(C.swav_wide_packed(&c.c, 1)))
 	}
+	if err == nil && p.Folded {
+		c.norm, err = hostmem.Alloc(8 * 4 * int64(p.Out))
+	}
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("cpu: weights of a convolution of %d to %d channels: %w", p.In, p.Out, err)
@@ -45,12 +49,12 @@ func newWideConv(b *Backend, p op.ConvParams) (op.Conv, error) {
 
 // Close frees the convolution.
 func (c *wideConv) Close() {
-	for _, m := range []*hostmem.Memory{c.forward, c.backwardData} {
+	for _, m := range []*hostmem.Memory{c.forward, c.backwardData, c.norm} {
 		if m != nil {
 			m.Free()
 		}
 	}
-	c.forward, c.backwardData = nil, nil
+	c.forward, c.backwardData, c.norm = nil, nil, nil
 }
 
 // SetWeights packs the weights for the forward pass and for the gradient of
@@ -76,9 +80,42 @@ func (c *wideConv) scratch() *C.double {
 	return whole(m)
 }
 
+// SetFolded packs the weights and keeps the batch norm, which float64 has no
+// reason to fold: it follows the convolution, exact to the last digit.
+func (c *wideConv) SetFolded(w, gamma, beta, mean, variance op.Tensor, eps float64) {
+	op.CheckFolded(c.p, w, gamma, beta, mean, variance)
+	C.swav_wide_pack(whole(c.forward), f32(w), &c.c, 0)
+	moments, g, b := c.folded()
+	c.b.BatchNormRunning(moments, mean, variance, eps)
+	copy(hostmem.Float32(g), hostmem.Float32(gamma))
+	copy(hostmem.Float32(b), hostmem.Float32(beta))
+}
+
+// folded are the parts of norm.
+func (c *wideConv) folded() (moments, gamma, beta op.Tensor) {
+	n := c.p.Out
+	return op.Tensor{Mem: c.norm, Shape: []int{2, n}, DType: op.Float64},
+		op.Tensor{Mem: c.norm, Offset: int64(16 * n), Shape: []int{n}}, op.Tensor{Mem: c.norm, Offset: int64(20 * n), Shape: []int{n}}
+}
+
+// ForwardFolded computes y from x. The convolution's result stands behind its
+// scratch memory, as y may hold the residual.
+func (c *wideConv) ForwardFolded(y, x, residual op.Tensor) {
+	op.CheckForwardFolded(c.p, y, x, residual)
+	size := 8 * int64(C.swav_wide_scratch(&c.c))
+	m := c.b.temp(size + y.Bytes())
+	if m == nil {
+		return
+	}
+	z := op.Tensor{Mem: m, Offset: size, Shape: y.Shape, DType: op.Float64}
+	C.swav_wide_forward(f64(z), f64(x), whole(c.forward), whole(m), &c.c, c.b.threads)
+	moments, gamma, beta := c.folded()
+	c.b.wideNormApply(y, z, moments, gamma, beta, residual, c.p.ReLU)
+}
+
 // Forward computes y from x.
 func (c *wideConv) Forward(y, x op.Tensor) {
-	op.CheckConv(c.p, "forward", x, y)
+	op.CheckForward(c.p, y, x)
 	if s := c.scratch(); s != nil {
 		C.swav_wide_forward(f64(y), f64(x), whole(c.forward), s, &c.c, c.b.threads)
 	}

@@ -42,6 +42,8 @@ var bounds = map[string]bound{
 	"NewConv":              {1e-5, oneStep, "as Conv.Forward"},
 	"Conv.SetWeights":      {1e-5, oneStep, "as Conv.Forward"},
 	"Conv.Forward":         {1e-5, oneStep, "float32 sums of up to a thousand terms in any order; weights may be rounded to bfloat16 or not"},
+	"Conv.SetFolded":       {1e-5, oneStep, "as Conv.Forward"},
+	"Conv.ForwardFolded":   {1e-5, oneStep, "as Conv.Forward; weights are scaled before they are rounded"},
 	"Conv.BackwardData":    {1e-5, oneStep, "as Conv.Forward"},
 	"Conv.BackwardWeights": {1e-5, 0, "float32 sums in any order, from bfloat16 too: products of two bfloat16 are exact"},
 	"Conv.Close":           {1e-5, oneStep, "as Conv.Forward"},

@@ -116,6 +116,42 @@ func (v *convCall) only(out *operand, f func(s *side, c op.Conv)) {
 	})
 }
 
+// foldedCall holds the operands of a convolution with a batch norm folded in.
+type foldedCall struct {
+	*call
+	p                                              op.ConvParams
+	x, w, gamma, beta, mean, variance, residual, y *operand
+}
+
+// foldedCall draws operands; place tells where the residual is: "" for nowhere.
+func (c *check) foldedCall(p op.ConvParams, d op.DType, place string, relu bool) *foldedCall {
+	p.DType, p.Inference, p.Folded, p.Residual, p.ReLU = d, true, true, place != "", relu
+	k := c.call()
+	f := &foldedCall{call: k, p: p}
+	in, out := []int{p.Batch, p.Height, p.Width, p.In}, []int{p.Batch, p.OutHeight(), p.OutWidth(), p.Out}
+	f.x = k.in("x", d, c.normal(product(in...)), in...)
+	f.w = k.in("w", op.Float32, c.normal(p.Out*p.In*p.Kernel*p.Kernel), p.Out, p.In, p.Kernel, p.Kernel)
+	f.gamma, f.beta = k.in("gamma", op.Float32, c.normal(p.Out), p.Out), k.in("beta", op.Float32, c.normal(p.Out), p.Out)
+	f.mean, f.variance = k.in("mean", op.Float32, c.normal(p.Out), p.Out), k.in("variance", op.Float32, c.momentsFor(p.Out)[p.Out:], p.Out)
+	if p.Residual {
+		f.residual = k.in("residual", d, c.normal(product(out...)), out...)
+	}
+	if place == "over residual" {
+		f.y = k.outOver("y over residual", f.residual)
+	} else {
+		f.y = k.out("y", d, out...)
+	}
+	f.y.scale = 2 * math.Sqrt(float64(p.Kernel*p.Kernel*p.In))
+	return f
+}
+
+func (f *foldedCall) folded(s *side) {
+	conv := s.conv(f.p)
+	defer conv.Close()
+	conv.SetFolded(s.at(f.w), s.at(f.gamma), s.at(f.beta), s.at(f.mean), s.at(f.variance), 1)
+	conv.ForwardFolded(s.at(f.y), s.at(f.x), s.at(f.residual))
+}
+
 // everyConv runs f for all geometries and precisions, on integers and on real
 // numbers.
 func everyConv(f func(v *convCall)) []example {
@@ -216,6 +252,59 @@ var convExamples = map[string][]example{
 			v.only(v.y, func(s *side, conv op.Conv) { conv.Forward(s.at(v.y), s.at(v.x)) })
 		}
 	}}),
+	"Conv.SetFolded": {{"every change counts", func(c *check) {
+		for _, d := range c.precisions() {
+			f := c.foldedCall(geometries[8], d, "", true)
+			old := f.in("old w", op.Float32, c.ints(len(f.w.init), -1, 1), f.w.shape...)
+			f.run(func(s *side) {
+				conv := s.conv(f.p)
+				defer conv.Close()
+				for _, w := range []*operand{old, f.w} {
+					conv.SetFolded(s.at(w), s.at(f.gamma), s.at(f.beta), s.at(f.mean), s.at(f.variance), 1)
+					conv.ForwardFolded(s.at(f.y), s.at(f.x), op.Tensor{})
+				}
+			})
+		}
+	}}},
+	"Conv.ForwardFolded": {
+		{"every combination", func(c *check) {
+			for _, p := range geometries {
+				for _, d := range c.precisions() {
+					for _, place := range []string{"", "apart", "over residual"} {
+						for _, relu := range []bool{false, true} {
+							f := c.foldedCall(p, d, place, relu)
+							f.run(f.folded)
+						}
+					}
+				}
+			}
+		}},
+		{"is batch norm behind a convolution", func(c *check) {
+			for _, p := range geometries {
+				f := c.foldedCall(p, op.Float32, "apart", true)
+				f.alone(f.folded)
+				got := f.y.got
+				f.p.Folded, f.p.Residual, f.p.ReLU = false, false, false
+				z := f.out("z", op.Float32, f.y.shape...)
+				moments := f.out("moments", op.Float32, 2, p.Out)
+				f.alone(func(s *side) {
+					conv := s.conv(f.p)
+					defer conv.Close()
+					conv.SetWeights(s.at(f.w))
+					conv.Forward(s.at(z), s.at(f.x))
+					s.BatchNormRunning(s.at(moments), s.at(f.mean), s.at(f.variance), 1)
+					s.BatchNormApply(s.at(f.y), s.at(z), s.at(moments), s.at(f.gamma), s.at(f.beta), s.at(f.residual), true)
+				})
+				c.compare("y", got, f.y.got, c.bound(), f.y)
+			}
+		}},
+		{"NaN", func(c *check) {
+			f := c.foldedCall(geometries[2], op.Float32, "", false)
+			f.x.init[7] = math.NaN()
+			f.y.nan, f.y.taint = true, true
+			f.run(f.folded)
+		}},
+	},
 	"Conv.BackwardData": append(everyConv(func(v *convCall) {
 		v.only(v.dx, func(s *side, conv op.Conv) { conv.BackwardData(s.at(v.dx), s.at(v.dy)) })
 	}), example{"adjoint to Forward", func(c *check) {

@@ -56,7 +56,18 @@ var mistakeExamples = map[string][]example{
 			conv.SetWeights(s.at(w))
 		}, w)
 	}),
-	"Conv.Forward":         convMistake("y", func(conv op.Conv, x, y, dw op.Tensor) { conv.Forward(y, x) }),
+	"Conv.Forward":       convMistake("y", func(conv op.Conv, x, y, dw op.Tensor) { conv.Forward(y, x) }),
+	"Conv.ForwardFolded": convMistake("y", func(conv op.Conv, x, y, dw op.Tensor) { conv.ForwardFolded(y, x, op.Tensor{}) }),
+	"Conv.SetFolded": one("a gamma of other channels", func(c *check, k *call) {
+		w, v, gamma := k.zeros("w", op.Float32, 4, 3, 3, 3), k.zeros("variance", op.Float32, 4), k.zeros("gamma", op.Float32, 5)
+		k.refused("5 gammas of 4 channels", func(s *side) {
+			p := mistaken
+			p.Inference, p.Folded = true, true
+			conv := s.conv(p)
+			defer conv.Close()
+			conv.SetFolded(s.at(w), s.at(gamma), s.at(v), s.at(v), s.at(v), 1)
+		}, gamma)
+	}),
 	"Conv.BackwardData":    convMistake("dx", func(conv op.Conv, x, y, dw op.Tensor) { conv.BackwardData(x, y) }),
 	"Conv.BackwardWeights": convMistake("dw", func(conv op.Conv, x, y, dw op.Tensor) { conv.BackwardWeights(dw, x, y) }),
 	"BatchNormSums": one("float32 sums", func(c *check, k *call) {

@@ -2,6 +2,7 @@ package ref
 
 import (
 	"fmt"
+	"math"
 
 	"swav/op"
 )
@@ -9,6 +10,8 @@ import (
 type conv struct {
 	p op.ConvParams
 	w []float64 // [Out, Kernel, Kernel, In]: the inner loops run over In
+	// of a folded batch norm, [Out]: scale is in w already
+	bias []float64
 }
 
 // NewConv accepts every geometry.
@@ -25,8 +28,28 @@ func (c *conv) Close() {}
 // that precision does.
 func (c *conv) SetWeights(w op.Tensor) {
 	op.CheckConvWeights(c.p, w)
+	c.pack(load(w))
+}
+
+// SetFolded scales the weights by the batch norm behind them before they are
+// rounded.
+func (c *conv) SetFolded(w, gamma, beta, mean, variance op.Tensor, eps float64) {
+	op.CheckFolded(c.p, w, gamma, beta, mean, variance)
+	src, g, b, m, v := load(w), load(gamma), load(beta), load(mean), load(variance)
+	for o := range g {
+		scale := g[o] / math.Sqrt(v[o]+eps)
+		b[o] -= m[o] * scale
+		row := src[o*len(src)/len(g):][:len(src)/len(g)]
+		for i := range row {
+			row[i] *= scale
+		}
+	}
+	c.bias = b
+	c.pack(src)
+}
+
+func (c *conv) pack(src []float64) {
 	p := c.p
-	src := load(w)
 	c.w = make([]float64, len(src))
 	for o := range p.Out {
 		for i := range p.In {
@@ -66,7 +89,26 @@ func (c *conv) taps(f func(out, in, tap int)) {
 }
 
 func (c *conv) Forward(y, x op.Tensor) {
-	op.CheckConv(c.p, "forward", x, y)
+	op.CheckForward(c.p, y, x)
+	store(y, c.forward(y, x))
+}
+
+func (c *conv) ForwardFolded(y, x, residual op.Tensor) {
+	op.CheckForwardFolded(c.p, y, x, residual)
+	v, r := c.forward(y, x), load(residual)
+	for i := range v {
+		v[i] += c.bias[i%c.p.Out]
+		if r != nil {
+			v[i] += r[i]
+		}
+		if c.p.ReLU && v[i] < 0 {
+			v[i] = 0
+		}
+	}
+	store(y, v)
+}
+
+func (c *conv) forward(y, x op.Tensor) []float64 {
 	p := c.p
 	xv, yv := load(x), make([]float64, y.Elems())
 	inImage, outImage := p.Height*p.Width*p.In, p.OutHeight()*p.OutWidth()*p.Out
@@ -84,7 +126,7 @@ func (c *conv) Forward(y, x op.Tensor) {
 			}
 		})
 	})
-	store(y, yv)
+	return yv
 }
 
 func (c *conv) BackwardData(dx, dy op.Tensor) {
