@@ -41,6 +41,10 @@ func NewRunLog(out, err io.Writer, dir string) *RunLog {
 // Start opens the files and prints what is about to run.
 func (l *RunLog) Start(s Start) error {
 	l.start = s
+	if s.DryRun {
+		runlog.Table(l.out, l.facts())
+		return nil
+	}
 	runlog.Table(l.out, append(l.facts(), [2]string{"run", s.Dir}))
 	if s.Resume > 0 {
 		fmt.Fprintf(l.out, "resuming at step %d of %d\n", s.Resume, s.Resolved.Steps)
@@ -68,7 +72,8 @@ func (l *RunLog) facts() [][2]string {
 		{"views", strings.Join(crops, " + ")},
 		{"network", fmt.Sprintf("%v; %.2f M parameters, %.1f M multiply-accumulates an image", s.Arch, float64(s.Params)/1e6, float64(s.MACs)/1e6)},
 		{"training", fmt.Sprintf("%d steps of %d images (%.3g epochs), %s, learning rate %g, seed %d", s.Resolved.Steps, s.Recipe.Train.Batch, epochs, s.Recipe.Optim.Kind, s.Recipe.Optim.LR, s.Recipe.Train.Seed)},
-		{"device", fmt.Sprintf("%s, %s, %.2f GB for intermediates", s.Device, s.Precision, float64(s.Memory)/1e9)},
+		{"device", fmt.Sprintf("%s, %s", s.Device, s.Precision)},
+		{"memory", fmt.Sprintf("%.2f GB for intermediates, %.2f GB for weights, gradients, optimizer and queue", float64(s.Memory)/1e9, float64(s.Fixed)/1e9)},
 	}
 }
 

@@ -33,6 +33,7 @@ type Options struct {
 	Dir    string         // run directory
 	Resume bool
 	Stop   int      // > 0: save and return after this many steps, as if interrupted
+	DryRun bool     // return after Log.Start: nothing is trained or saved
 	Log    Observer // sees the run; not nil
 	Notes  []string // shown in the report: why auto chose what it chose
 }
@@ -68,7 +69,9 @@ type Start struct {
 	Precision,
 	Dir string
 	Memory int64 // bytes of intermediates
+	Fixed  int64 // bytes of weights, gradients, moments and queue
 	Resume int   // steps done before
+	DryRun bool  // nothing follows
 	Notes  []string
 }
 
@@ -189,7 +192,7 @@ func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, er
 	if err := t.writeRecipe(); err != nil {
 		return nil, err
 	}
-	if err := t.start(); err != nil {
+	if err := t.start(); err != nil || t.opts.DryRun {
 		return nil, err
 	}
 	if err := t.loop(ctx); err != nil {
@@ -242,8 +245,8 @@ func (t *run) start() error {
 	net, plan := t.stepper.Model.Net, t.stepper.Plan
 	b := t.stepper.Model.Backend
 	return t.opts.Log.Start(Start{Recipe: r, Resolved: t.res, Source: t.source, Arch: t.arch, Params: net.NumParams, MACs: plan.MACs(),
-		Device: b.Describe(), Precision: precisionText(plan), Dir: t.opts.Dir, Memory: plan.ArenaBytes(),
-		Resume: t.state.Step, Notes: t.opts.Notes})
+		Device: b.Describe(), Precision: precisionText(plan), Dir: t.opts.Dir, Memory: plan.ArenaBytes(), Fixed: t.stepper.Bytes(),
+		Resume: t.state.Step, DryRun: t.opts.DryRun, Notes: t.opts.Notes})
 }
 
 // precisionText names the precision of a plan, with the one that was asked for

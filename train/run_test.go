@@ -16,6 +16,7 @@ import (
 
 	"swav/checkpoint"
 	"swav/config"
+	"swav/internal/hostmem"
 	"swav/runlog"
 )
 
@@ -322,6 +323,46 @@ func TestBadInputGetsAClearErrorAndLosesNothing(t *testing.T) {
 				t.Errorf("error %v, want one with %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// A dry run compiles everything, says what it takes, and leaves no trace.
+func TestDryRunTellsTheMemoryAndKeepsNothing(t *testing.T) {
+	dir := t.TempDir()
+	out, screen, err := execute(context.Background(), Options{Recipe: recipe(t), Data: photos(t, 20), Dir: dir, DryRun: true})
+	if err != nil || out != nil {
+		t.Fatalf("outcome %v, error %v", out, err)
+	}
+	for _, want := range []string{"GB for intermediates", "GB for weights", "20 images"} {
+		if !strings.Contains(screen, want) {
+			t.Errorf("%q is not in\n%s", want, screen)
+		}
+	}
+	for _, name := range []string{"metrics.jsonl", "checkpoints/step-*"} {
+		if found, _ := filepath.Glob(filepath.Join(dir, name)); len(found) > 0 {
+			t.Errorf("%v", found)
+		}
+	}
+}
+
+// A plan that does not fit is refused with the batch that would.
+func TestShortageNamesABatchThatFits(t *testing.T) {
+	r := recipe(t)
+	r.Train.Batch, r.Train.Accumulate = 64, 1
+	for _, tc := range []struct {
+		need, have int64
+		want       string
+	}{
+		{100, 50, "train.batch_size=28, or --set train.accumulate=4"}, // 3 parts do not divide 64
+		{100, 1, "not even a batch of 2"},
+	} {
+		err := fmt.Errorf("plan: %w", &hostmem.Shortage{Need: tc.need, Have: tc.have})
+		if got := fitting(err, r); !strings.Contains(got, tc.want) {
+			t.Errorf("%v: %q, want %q", err, got, tc.want)
+		}
+	}
+	if got := fitting(errors.New("anything else"), r); !strings.Contains(got, "train.batch_size") {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 
@@ -12,6 +13,7 @@ import (
 	"swav/dist"
 	"swav/engine"
 	"swav/imgcodec"
+	"swav/internal/hostmem"
 	"swav/nn"
 	"swav/op"
 	"swav/optim"
@@ -131,9 +133,27 @@ func newStepper(b op.Backend, r *config.Recipe, arch nn.Arch, res config.Resolve
 	}
 	plan, err := engine.Compile(m, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%w (lower train.batch_size, or raise train.accumulate)", err)
+		return nil, fmt.Errorf("%w (%s)", err, fitting(err, r))
 	}
 	return NewStepper(plan, method(r, res, comm.Size()), optimizer(r))
+}
+
+// fitting says what to do about a plan that could not be compiled. Nearly all
+// of a plan's memory grows with the batch.
+func fitting(err error, r *config.Recipe) string {
+	var short *hostmem.Shortage
+	if !errors.As(err, &short) {
+		return "lower train.batch_size, or raise train.accumulate"
+	}
+	most := int(float64(r.Train.Batch/r.Train.Accumulate) * 0.9 * float64(short.Have) / float64(short.Need))
+	if most < 2 {
+		return "not even a batch of 2 fits: use smaller crops, a narrower network, or --set train.precision=bf16"
+	}
+	parts := (r.Train.Batch + most - 1) / most
+	for r.Train.Batch%parts != 0 && parts < r.Train.Batch {
+		parts++
+	}
+	return fmt.Sprintf("about %d images fit at a time: --set train.batch_size=%d, or --set train.accumulate=%d", most, most, parts)
 }
 
 // workers is the number of loader goroutines that a recipe asks for.

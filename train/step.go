@@ -50,6 +50,8 @@ type Stepper struct {
 	lossValue  op.Tensor
 	norm       op.Tensor
 	rows       op.Tensor   // queue and batch scores [QueueLength+Batch, K]
+	oldRows    op.Tensor   // the queue's of them
+	newRows    op.Tensor   // the batch's
 	full       []op.Tensor // their codes, one per assignment crop
 	batch      []op.Tensor // scores of each assignment crop, within Plan.Scores
 	embeds     []op.Tensor // embeddings of each assignment crop, within Plan.Embeddings
@@ -67,7 +69,19 @@ type Stepper struct {
 // writes the other of two buffers, so that no copy overlaps itself.
 type queue struct {
 	buf [2]op.Tensor // [QueueLength, FeatureDim]
-	cur int
+	// Parts of the buffers: where a batch is pushed to, what is kept of the old
+	// rows, and where that goes. Made once, as a step allocates nothing.
+	front, kept, moved [2]op.Tensor
+	cur                int
+}
+
+func newQueue(a, b op.Tensor, batch int) queue {
+	q := queue{buf: [2]op.Tensor{a, b}}
+	for i, t := range q.buf {
+		keep := t.Shape[0] - batch
+		q.front[i], q.kept[i], q.moved[i] = t.Slice(0, batch), t.Slice(0, keep), t.Slice(batch, keep)
+	}
+	return q
 }
 
 // NewStepper allocates the state of a run's steps. Weights are the caller's to
@@ -109,14 +123,19 @@ func NewStepper(plan *engine.Plan, method Method, opt optim.Optimizer) (*Stepper
 	s.lossValue, s.norm = alloc(op.Float64, 1), alloc(op.Float64, 1)
 	if method.QueueLength > 0 {
 		s.rows = alloc(op.Float32, method.QueueLength+batch, arch.Prototypes)
+		if err == nil {
+			s.oldRows, s.newRows = s.rows.Slice(0, method.QueueLength), s.rows.Slice(method.QueueLength, batch)
+		}
 	}
 	for _, a := range method.Assign {
 		full := alloc(op.Float32, method.QueueLength+batch, arch.Prototypes)
 		s.full = append(s.full, full)
 		if method.QueueLength > 0 {
-			s.queue = append(s.queue, queue{buf: [2]op.Tensor{
-				alloc(op.Float32, method.QueueLength, arch.FeatureDim),
-				alloc(op.Float32, method.QueueLength, arch.FeatureDim)}})
+			a, b := alloc(op.Float32, method.QueueLength, arch.FeatureDim), alloc(op.Float32, method.QueueLength, arch.FeatureDim)
+			if err != nil {
+				break
+			}
+			s.queue = append(s.queue, newQueue(a, b, batch))
 		}
 		if err != nil {
 			break
@@ -144,6 +163,15 @@ func NewStepper(plan *engine.Plan, method Method, opt optim.Optimizer) (*Stepper
 func segment(p nn.Param, o optim.Optimizer) op.Segment {
 	decay, adapt := o.Group(p.Role == nn.NormWeight || p.Role == nn.NormBias || p.Role == nn.LinearBias)
 	return op.Segment{Offset: p.Offset, Len: p.Len, WeightDecay: decay, Adapt: adapt}
+}
+
+// Bytes is the memory of weights, gradients, moments and queue.
+func (s *Stepper) Bytes() int64 {
+	n := s.Model.Weights.Bytes() + s.Model.Grads.Bytes() + s.Model.Buffers.Bytes()
+	for _, m := range s.owned {
+		n += m.Len()
+	}
+	return n
 }
 
 // Close frees what the stepper allocated; plan and model are the caller's.
@@ -206,22 +234,18 @@ func (s *Stepper) queueFull() bool { return s.filled >= s.Method.QueueLength }
 // the batch's where it is in use, and then pushes the batch into the queue.
 func (s *Stepper) assign(i int) {
 	p := op.SinkhornParams{Epsilon: s.Method.Epsilon, Iterations: s.Method.Iterations, Tolerance: s.Method.Tolerance, Hard: s.Method.Hard}
-	length, batch := s.Method.QueueLength, s.Plan.Config.Batch
 	if !s.queueOn() || !s.queueFull() {
 		s.b.Sinkhorn(s.Codes[i], s.batch[i], p, s.comm)
 	} else {
 		q := &s.queue[i]
-		s.b.Linear(s.rows.Slice(0, length), q.buf[q.cur], s.Model.Prototypes(), op.Tensor{})
-		s.b.Copy(s.rows.Slice(length, batch), s.batch[i])
+		s.b.Linear(s.oldRows, q.buf[q.cur], s.Model.Prototypes(), op.Tensor{})
+		s.b.Copy(s.newRows, s.batch[i])
 		s.b.Sinkhorn(s.full[i], s.rows, p, s.comm)
 	}
 	if s.queueOn() {
 		q := &s.queue[i]
-		old, next := q.buf[q.cur], q.buf[1-q.cur]
-		s.b.Copy(next.Slice(0, batch), s.embeds[i])
-		if length > batch {
-			s.b.Copy(next.Slice(batch, length-batch), old.Slice(0, length-batch))
-		}
+		s.b.Copy(q.front[1-q.cur], s.embeds[i])
+		s.b.Copy(q.moved[1-q.cur], q.kept[q.cur])
 		q.cur = 1 - q.cur
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ import (
 
 func newTrain() *cobra.Command {
 	var recipe, data, dir string
-	var resume bool
+	var resume, dryRun bool
 	var set []string
 	var budget time.Duration
 	c := &cobra.Command{
@@ -40,6 +41,14 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
   swav train --resume --run runs/c10`,
 		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if dryRun {
+				scratch, err := os.MkdirTemp("", "swav-dry-run-")
+				if err != nil {
+					return err
+				}
+				defer os.RemoveAll(scratch)
+				dir, resume = scratch, false
+			}
 			if dir == "" {
 				return usageError{hint(errors.New("no run directory given"), "add --run DIR: everything is written there")}
 			}
@@ -49,7 +58,7 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 			if budget < 0 || budget > 0 && !strings.EqualFold(recipe, "auto") && recipe != "" {
 				return usageError{hint(fmt.Errorf("--time %v with --recipe %s", budget, recipe), "--time belongs to --recipe auto; other recipes say their length by train.epochs or train.steps")}
 			}
-			o := train.Options{Data: data, Dir: dir, Resume: resume}
+			o := train.Options{Data: data, Dir: dir, Resume: resume, DryRun: dryRun}
 			if recipe != "" || !resume {
 				var err error
 				if o.Recipe, o.Notes, err = chooseRecipe(c, recipe, data, budget, set); err != nil {
@@ -84,6 +93,7 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 	f.StringVar(&dir, "run", "", "run directory (required)")
 	f.BoolVar(&resume, "resume", false, "go on with the run in --run")
 	f.StringArrayVar(&set, "set", nil, "change a key of the recipe: KEY=VALUE; may be repeated")
+	f.BoolVar(&dryRun, "dry-run", false, "print what would run and the memory that it takes, then leave; no run directory is written")
 	f.DurationVar(&budget, "time", 0, "with auto: how long the run may take, such as 30m or 8h (default 30m)")
 	return c
 }

@@ -41,10 +41,17 @@ func Alloc(bytes int64) (*Memory, error) {
 	}
 	if bytes >= hardlyAnything {
 		if avail, ok := Available(); ok && bytes > avail {
-			return nil, fmt.Errorf("allocate %s: only %s of memory is available; use a smaller batch or smaller crops", size(bytes), size(avail))
+			return nil, &Shortage{Need: bytes, Have: avail}
 		}
 	}
 	return alloc(bytes)
+}
+
+// Shortage is the error of an allocation that does not fit, in bytes.
+type Shortage struct{ Need, Have int64 }
+
+func (s *Shortage) Error() string {
+	return fmt.Sprintf("allocate %s: only %s of memory is available; use a smaller batch or smaller crops", size(s.Need), size(s.Have))
 }
 
 func size(n int64) string {
@@ -55,6 +62,20 @@ func size(n int64) string {
 		return fmt.Sprintf("%d MiB", n>>20)
 	}
 	return fmt.Sprintf("%d bytes", n)
+}
+
+// Part is n elements of memory from byte offset on, for a backend's own scratch
+// memory; tensors have views with checks of their type.
+func Part[T float32 | float64](m *Memory, offset int64, n int) []T {
+	var t T
+	size := int64(unsafe.Sizeof(t))
+	if offset < 0 || offset%size != 0 || int64(n) < 0 || offset+int64(n)*size > int64(len(m.b)) {
+		panic(fmt.Sprintf("hostmem: %d elements of %d bytes at byte %d of %d", n, size, offset, len(m.b)))
+	}
+	if n == 0 {
+		return nil
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(&m.b[offset])), n)
 }
 
 // onHeap is the fallback: Go's heap, aligned by hand.

@@ -141,10 +141,10 @@ func (c *conv) SetWeights(w op.Tensor) {
 // SetFolded scales the weights by the batch norm behind them and packs them.
 func (c *conv) SetFolded(w, gamma, beta, mean, variance op.Tensor, eps float64) {
 	op.CheckFolded(c.p, w, gamma, beta, mean, variance)
-	out := op.Tensor{Mem: c.folded, Shape: w.Shape}
-	fold(hostmem.Float32(out), hostmem.Float32(op.Tensor{Mem: c.bias, Shape: gamma.Shape}),
+	out := hostmem.Part[float32](c.folded, 0, w.Elems())
+	fold(out, hostmem.Part[float32](c.bias, 0, c.p.Out),
 		hostmem.Float32(w), hostmem.Float32(gamma), hostmem.Float32(beta), hostmem.Float32(mean), hostmem.Float32(variance), eps)
-	c.check("weights", C.swav_conv_weights(c.c, f32(out)))
+	c.check("weights", C.swav_conv_weights(c.c, slice32(out)))
 }
 
 // fold computes scaled weights and shifts.
@@ -166,7 +166,7 @@ func (c *conv) ForwardFolded(y, x, residual op.Tensor) {
 	if residual.Present() && ptr(residual) != ptr(y) {
 		c.b.Copy(y, residual)
 	}
-	bias := f32(op.Tensor{Mem: c.bias, Shape: []int{c.p.Out}})
+	bias := slice32(hostmem.Part[float32](c.bias, 0, c.p.Out))
 	if !c.cast {
 		c.check("forward", C.swav_conv_forward_bias(c.c, ptr(y), ptr(x), bias))
 		return

@@ -50,6 +50,7 @@ type Backend struct {
 	blocks  []*blocks       // of the optimizers' last calls
 	parts   [][]float32     // of the last call of vectors
 	pair    [2]float64
+	ends    [2]C.float
 }
 
 var _ op.Backend = (*Backend)(nil)

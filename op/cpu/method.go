@@ -27,10 +27,9 @@ const maxSpread = 60
 func (b *Backend) Sinkhorn(codes, scores op.Tensor, p op.SinkhornParams, c dist.Comm) {
 	op.CheckSinkhorn(codes, scores, p)
 	r, k := scores.Rows(), scores.Cols()
-	var least, most C.float
-	C.k_range(b.k, f32(scores), C.int64_t(r*k), &least, &most)
+	C.k_range(b.k, f32(scores), C.int64_t(r*k), &b.ends[0], &b.ends[1])
 	spread := b.pair[:]
-	spread[0], spread[1] = float64(most), -float64(least)
+	spread[0], spread[1] = float64(b.ends[1]), -float64(b.ends[0])
 	if math.IsNaN(spread[0]) {
 		spread[1] = math.Inf(1) // ranks must agree on the way they take
 		spread[0] = math.Inf(1)
@@ -48,27 +47,25 @@ func (b *Backend) Sinkhorn(codes, scores op.Tensor, p op.SinkhornParams, c dist.
 	if m == nil {
 		return
 	}
-	sums := op.Tensor{Mem: m, Shape: []int{k}, DType: op.Float64}
-	e := op.Tensor{Mem: m, Offset: int64(k) * 8, Shape: []int{r, k}}
-	u := op.Tensor{Mem: m, Offset: e.Offset + int64(r*k)*4, Shape: []int{k}}
-	v := op.Tensor{Mem: m, Offset: u.Offset + int64(k)*4, Shape: []int{r}}
-	C.k_exp_scores(b.k, f32(e), f32(scores), C.int64_t(r*k), C.float(spread[0]), C.float(1/p.Epsilon), b.threads)
+	sums := hostmem.Part[float64](m, 0, k)
+	e := hostmem.Part[float32](m, int64(k)*8, r*k+k+r) // exponentials, then u and v
+	u := e[r*k:][:k]
+	ep, up, vp := slice32(e), slice32(u), slice32(e[r*k+k:])
+	C.k_exp_scores(b.k, ep, f32(scores), C.int64_t(r*k), C.float(spread[0]), C.float(1/p.Epsilon), b.threads)
 	weights := (*C.float)(nil)
 	for range p.Iterations {
-		C.k_weighted_columns(b.k, f64(sums), f32(e), weights, C.int64_t(r), C.int64_t(k), b.threads)
-		s := hostmem.Float64(sums)
-		if err := c.AllReduce64(s, dist.Sum); err != nil {
+		C.k_weighted_columns(b.k, (*C.double)(&sums[0]), ep, weights, C.int64_t(r), C.int64_t(k), b.threads)
+		if err := c.AllReduce64(sums, dist.Sum); err != nil {
 			b.fail(err)
 			return
 		}
-		uv := hostmem.Float32(u)
-		for j := range uv {
-			uv[j] = float32(1 / s[j])
+		for j := range u {
+			u[j] = float32(1 / sums[j])
 		}
-		C.k_weigh_rows(b.k, f32(v), f32(e), f32(u), C.int64_t(r), C.int64_t(k), b.threads)
-		weights = f32(v)
+		C.k_weigh_rows(b.k, vp, ep, up, C.int64_t(r), C.int64_t(k), b.threads)
+		weights = vp
 	}
-	C.k_codes(b.k, f32(codes), f32(e), f32(u), f32(v), C.int64_t(r), C.int64_t(k), flag(p.Hard), b.threads)
+	C.k_codes(b.k, f32(codes), ep, up, vp, C.int64_t(r), C.int64_t(k), flag(p.Hard), b.threads)
 }
 
 // SwapLoss computes swav.Loss, a row of scores at a time.
@@ -79,17 +76,17 @@ func (b *Backend) SwapLoss(loss, dscores, scores op.Tensor, codes []op.Tensor, p
 	if m == nil {
 		return
 	}
-	rowLoss := op.Tensor{Mem: m, Shape: []int{r}, DType: op.Float64}
-	base := ptr(rowLoss)
+	rowLoss := hostmem.Part[float64](m, 0, r)
+	base := unsafe.Pointer(&rowLoss[0])
 	pointers := unsafe.Slice((**C.float)(unsafe.Add(base, r*8)), n)
 	assign := unsafe.Slice((*C.int32_t)(unsafe.Add(base, r*8+n*8)), n)
 	for i, c := range codes {
 		pointers[i], assign[i] = f32(c), C.int32_t(p.Assign[i])
 	}
-	C.k_swap_loss(b.k, f64(rowLoss), f32(dscores), f32(scores), &pointers[0], &assign[0], C.int(n),
+	C.k_swap_loss(b.k, (*C.double)(&rowLoss[0]), f32(dscores), f32(scores), &pointers[0], &assign[0], C.int(n),
 		C.int64_t(p.Views), C.int64_t(p.Batch), cols(scores), C.float(1/p.Temperature), b.threads)
 	var sum float64
-	for _, l := range hostmem.Float64(rowLoss) {
+	for _, l := range rowLoss {
 		sum += l
 	}
 	hostmem.Float64(loss)[0] = sum

@@ -24,7 +24,7 @@ func (b *Backend) partial(c int) *C.double {
 	if m == nil {
 		return nil
 	}
-	return f64(op.Tensor{Mem: m, Shape: []int{1}, DType: op.Float64})
+	return whole(m)
 }
 
 // BatchNormSums sums x and x².
@@ -100,7 +100,7 @@ func (b *Backend) vectors(n, c int) [][]float32 {
 	if m == nil {
 		return nil
 	}
-	all := hostmem.Float32(op.Tensor{Mem: m, Shape: []int{n * c}})
+	all := hostmem.Part[float32](m, 0, n*c)
 	b.parts = b.parts[:0]
 	for i := range n {
 		b.parts = append(b.parts, all[i*c:(i+1)*c])

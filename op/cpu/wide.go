@@ -67,9 +67,9 @@ func (c *wideConv) SetWeights(w op.Tensor) {
 	}
 }
 
-// whole is memory as the float64 numbers that it holds.
+// whole is the address of memory's first float64 number.
 func whole(m *hostmem.Memory) *C.double {
-	return f64(op.Tensor{Mem: m, Shape: []int{int(m.Len() / 8)}, DType: op.Float64})
+	return (*C.double)(&hostmem.Part[float64](m, 0, 1)[0])
 }
 
 func (c *wideConv) scratch() *C.double {
@@ -91,7 +91,7 @@ func (c *wideConv) SetFolded(w, gamma, beta, mean, variance op.Tensor, eps float
 	copy(hostmem.Float32(b), hostmem.Float32(beta))
 }
 
-// folded are the parts of norm.
+// folded are the parts of norm; an evaluation plan may allocate.
 func (c *wideConv) folded() (moments, gamma, beta op.Tensor) {
 	n := c.p.Out
 	return op.Tensor{Mem: c.norm, Shape: []int{2, n}, DType: op.Float64},
