@@ -72,12 +72,6 @@ func readJPEGInfo(data []byte) (Info, error) {
 	}
 }
 
-// ends reports whether an end-of-image marker follows the frame header. Coded
-// pixels cannot contain one.
-func (i Info) ends(data []byte) bool {
-	return bytes.Contains(data[i.frame:], []byte{0xff, markerEOI})
-}
-
 // cmykToRGB turns Adobe's inverted CMYK (255 is no ink), as stored in JPEG,
 // into RGB: each colour times the paper that black leaves, rounded as Pillow
 // does. src has four bytes a pixel, dst three; they may share memory from the

@@ -33,6 +33,7 @@ static int decode(tjhandle h, const unsigned char *data, unsigned long n,
 import "C"
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"runtime"
@@ -136,4 +137,10 @@ func (d *decoder) err() error {
 		return fmt.Errorf("%w (%s)", ErrTruncated, text)
 	}
 	return errors.New(text)
+}
+
+// ends reports whether an end-of-image marker follows the frame header. Coded
+// pixels cannot contain one.
+func (i Info) ends(data []byte) bool {
+	return bytes.Contains(data[i.frame:], []byte{0xff, markerEOI})
 }
