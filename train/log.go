@@ -73,7 +73,7 @@ func (l *RunLog) facts() [][2]string {
 		{"network", fmt.Sprintf("%v; %.2f M parameters, %.1f M multiply-accumulates an image", s.Arch, float64(s.Params)/1e6, float64(s.MACs)/1e6)},
 		{"training", fmt.Sprintf("%d steps of %d images (%.3g epochs), %s, learning rate %g, seed %d", s.Resolved.Steps, s.Recipe.Train.Batch, epochs, s.Recipe.Optim.Kind, s.Recipe.Optim.LR, s.Recipe.Train.Seed)},
 		{"device", fmt.Sprintf("%s, %s", s.Device, s.Precision)},
-		{"memory", fmt.Sprintf("%.2f GB for intermediates, %.2f GB for weights, gradients, optimizer and queue", float64(s.Memory)/1e9, float64(s.Fixed)/1e9)},
+		{"memory", fmt.Sprintf("%s for intermediates, %s for weights, gradients, optimizer and queue", size(s.Memory), size(s.Fixed))},
 	}
 }
 
@@ -253,6 +253,14 @@ func tiles(o *Outcome) ([]runlog.Tile, *runlog.Comparison) {
 		caption += " held out of the training images"
 	}
 	return append(all, usage), &runlog.Comparison{Caption: caption, Head: []string{"features", "accuracy"}, Rows: knnRows(t)}
+}
+
+// size is a number of bytes for people.
+func size(bytes int64) string {
+	if bytes < 1e8 {
+		return fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
+	}
+	return fmt.Sprintf("%.2f GB", float64(bytes)/1e9)
 }
 
 // className is a class's name to be read on its own.

@@ -333,7 +333,7 @@ func TestDryRunTellsTheMemoryAndKeepsNothing(t *testing.T) {
 	if err != nil || out != nil {
 		t.Fatalf("outcome %v, error %v", out, err)
 	}
-	for _, want := range []string{"GB for intermediates", "GB for weights", "20 images"} {
+	for _, want := range []string{"MB for intermediates", "MB for weights", "20 images"} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("%q is not in\n%s", want, screen)
 		}
