@@ -242,8 +242,9 @@ int swav_conv_create(swav_conv **out, swav_dnn *d, const swav_conv_params *p, ch
 	impl[0] = 0;
 
 	dnnl_data_type_t t = p->bf16 ? dnnl_bf16 : dnnl_f32;
-	dnnl_dims_t xd = {p->batch, p->in, p->height, p->width}, yd = {p->batch, p->out, p->out_height, p->out_width};
-	dnnl_dims_t wd = {p->out, p->in, p->kernel, p->kernel}, stride = {p->stride, p->stride}, pad = {p->pad, p->pad};
+	const swav_geometry *g = &p->g;
+	dnnl_dims_t xd = {g->batch, g->in, g->height, g->width}, yd = {g->batch, g->out, g->out_height, g->out_width};
+	dnnl_dims_t wd = {g->out, g->in, g->kernel, g->kernel}, stride = {g->stride, g->stride}, pad = {g->pad, g->pad};
 	desc x, y, any, any32, plain;
 	TRY(desc_tag(&x, 4, xd, t, dnnl_nhwc));
 	TRY(desc_tag(&y, 4, yd, t, dnnl_nhwc));
@@ -258,7 +259,7 @@ int swav_conv_create(swav_conv **out, swav_dnn *d, const swav_conv_params *p, ch
 	dnnl_primitive_attr_t after = attr;
 	desc bias;
 	if (p->bias) {
-		dnnl_dims_t bd = {p->out};
+		dnnl_dims_t bd = {g->out};
 		TRY(desc_tag(&bias, 1, bd, dnnl_f32, dnnl_a));
 		TRY(dnnl_primitive_attr_create(&after));
 		TRY(dnnl_primitive_attr_set_scratchpad_mode(after, dnnl_scratchpad_mode_user));

@@ -21,13 +21,13 @@ import (
 type conv struct {
 	b    *Backend
 	p    op.ConvParams
+	g    C.swav_geometry
 	c    *C.swav_conv
 	impl string // the library's names, forward|data|weights
 	cast bool   // computes in float32 although activations are bfloat16
 	// of a folded batch norm: [Out] shifts, and scaled weights in OIHW
 	bias, folded *hostmem.Memory
-	// gradient of the weights by our own kernel; nil where oneDNN's is taken
-	wgrad *C.swav_wgrad_params
+	ownGradient  bool // of the weights; oneDNN's otherwise
 }
 
 // NewConv compiles a convolution.
@@ -38,12 +38,9 @@ func (b *Backend) NewConv(p op.ConvParams) (op.Conv, error) {
 	if p.DType == op.Float64 {
 		return newWideConv(b, p)
 	}
-	c := &conv{b: b, p: p}
+	c := &conv{b: b, p: p, g: geometry(p)}
 	if b.ownGradient(p) {
-		c.wgrad = &C.swav_wgrad_params{
-			batch: C.int64_t(p.Batch), height: C.int64_t(p.Height), width: C.int64_t(p.Width), in: C.int64_t(p.In), out: C.int64_t(p.Out),
-			out_height: C.int64_t(p.OutHeight()), out_width: C.int64_t(p.OutWidth()),
-			kernel: C.int64_t(p.Kernel), stride: C.int64_t(p.Stride), pad: C.int64_t(p.Pad)}
+		c.ownGradient = true
 	}
 	err := c.compile(p.DType == op.BFloat16)
 	if p.DType == op.BFloat16 && (err != nil || slow(c.impl)) {
@@ -78,6 +75,14 @@ func (b *Backend) ownGradient(p op.ConvParams) bool {
 	return faster && !p.Inference && p.In >= 16 && p.Out >= 16 && b.wide512 && C.swav_wgrad_available(flag(p.DType == op.BFloat16)) != 0
 }
 
+func geometry(p op.ConvParams) C.swav_geometry {
+	return C.swav_geometry{
+		batch: C.int64_t(p.Batch), height: C.int64_t(p.Height), width: C.int64_t(p.Width), in: C.int64_t(p.In), out: C.int64_t(p.Out),
+		out_height: C.int64_t(p.OutHeight()), out_width: C.int64_t(p.OutWidth()),
+		kernel: C.int64_t(p.Kernel), stride: C.int64_t(p.Stride), pad: C.int64_t(p.Pad),
+	}
+}
+
 func flag(b bool) C.int {
 	if b {
 		return 1
@@ -98,10 +103,7 @@ func slow(impl string) bool {
 func (c *conv) compile(bf16 bool) error {
 	p := c.p
 	params := C.swav_conv_params{
-		batch: C.int64_t(p.Batch), height: C.int64_t(p.Height), width: C.int64_t(p.Width), in: C.int64_t(p.In), out: C.int64_t(p.Out),
-		out_height: C.int64_t(p.OutHeight()), out_width: C.int64_t(p.OutWidth()),
-		kernel: C.int64_t(p.Kernel), stride: C.int64_t(p.Stride), pad: C.int64_t(p.Pad),
-		bf16: flag(bf16), inference: flag(p.Inference), no_data: flag(p.NoBackwardData), no_weights: flag(c.wgrad != nil),
+		g: c.g, bf16: flag(bf16), inference: flag(p.Inference), no_data: flag(p.NoBackwardData), no_weights: flag(c.ownGradient),
 		bias: flag(p.Folded), residual: flag(p.Residual), relu: flag(p.ReLU),
 	}
 	var impl [256]C.char
@@ -228,10 +230,10 @@ func (c *conv) BackwardWeights(dw, x, dy op.Tensor) {
 	if c.p.Inference {
 		panic("cpu: backward weights of a convolution compiled for inference")
 	}
-	if c.wgrad != nil {
+	if c.ownGradient {
 		bf16 := flag(c.p.DType == op.BFloat16)
-		if m := c.b.temp(int64(C.swav_wgrad_scratch(c.wgrad, bf16, c.b.threads))); m != nil {
-			C.swav_wgrad(f32(dw), ptr(x), ptr(dy), unsafe.Pointer(whole(m)), c.wgrad, bf16, c.b.threads)
+		if m := c.b.temp(int64(C.swav_wgrad_scratch(&c.g, bf16, c.b.threads))); m != nil {
+			C.swav_wgrad(f32(dw), ptr(x), ptr(dy), unsafe.Pointer(whole(m)), &c.g, bf16, c.b.threads)
 		}
 		return
 	}

@@ -5,14 +5,14 @@
 #define SWAV_CONV_H
 
 #include <stddef.h>
-#include <stdint.h>
+
+#include "geometry.h"
 
 typedef struct swav_dnn swav_dnn;   // engine, stream and scratch memory of one backend
 typedef struct swav_conv swav_conv; // one compiled convolution
 
 typedef struct {
-	int64_t batch, height, width, in, out, out_height, out_width;
-	int64_t kernel, stride, pad;
+	swav_geometry g;
 	int bf16;      // activations are bfloat16, otherwise float32
 	int inference; // only forward
 	int no_data;   // no backward data

@@ -34,17 +34,17 @@ enum { ROWS = 8, COLS = 32, CHUNK = 256 };
 
 static inline int64_t up(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
 
-static int64_t sums_size(const swav_wgrad_params *p) {
+static int64_t sums_size(const swav_geometry *p) {
 	return p->kernel * p->kernel * up(p->out, COLS) * COLS * up(p->in, ROWS) * ROWS;
 }
 
-static int private_sums(const swav_wgrad_params *p, int nt) { return nt > 1 && sums_size(p) * 4 * nt <= PRIVATE; }
+static int private_sums(const swav_geometry *p, int nt) { return nt > 1 && sums_size(p) * 4 * nt <= PRIVATE; }
 
 // Elements of one thread's packed panels.
-static int64_t panel_x(const swav_wgrad_params *p) { return CHUNK * up(p->in, ROWS) * ROWS; }
-static int64_t panel_dy(const swav_wgrad_params *p) { return CHUNK * up(p->out, COLS) * COLS; }
+static int64_t panel_x(const swav_geometry *p) { return CHUNK * up(p->in, ROWS) * ROWS; }
+static int64_t panel_dy(const swav_geometry *p) { return CHUNK * up(p->out, COLS) * COLS; }
 
-int64_t swav_wgrad_scratch(const swav_wgrad_params *p, int bf16, int nt) {
+int64_t swav_wgrad_scratch(const swav_geometry *p, int bf16, int nt) {
 	int64_t panels = (panel_x(p) + panel_dy(p)) * (bf16 ? 2 : 4);
 	return nt * up(panels, 64) * 64 + (private_sums(p, nt) ? nt : 1) * sums_size(p) * 4;
 }
@@ -60,12 +60,12 @@ typedef struct {
 	int64_t n, row, col, r, s, size;
 } walk;
 
-static inline walk walk_from(const void *x, const swav_wgrad_params *p, int64_t pixel, int64_t tap, int64_t size) {
+static inline walk walk_from(const void *x, const swav_geometry *p, int64_t pixel, int64_t tap, int64_t size) {
 	return (walk){x, pixel / p->out_width / p->out_height, pixel / p->out_width % p->out_height, pixel % p->out_width, tap / p->kernel, tap % p->kernel, size};
 }
 
 // next is NULL on the padding.
-static inline const void *next(walk *k, const swav_wgrad_params *p) {
+static inline const void *next(walk *k, const swav_geometry *p) {
 	int64_t h = k->row * p->stride + k->r - p->pad, w = k->col * p->stride + k->s - p->pad;
 	const char *at = k->x + ((k->n * p->height + h) * p->width + w) * p->in * k->size;
 	if (++k->col == p->out_width) {
@@ -166,7 +166,7 @@ TARGET32 static void tile_fp32(float *sums, const float *x, const float *dy, int
 }
 
 // The pixels [from, to) and the input channels of row tiles [t0, t1).
-TARGET static void part_bf16(float *sums, const uint16_t *x, const uint16_t *dy, uint32_t *px, uint32_t *pdy, const swav_wgrad_params *p, int64_t from, int64_t to, int64_t t0, int64_t t1) {
+TARGET static void part_bf16(float *sums, const uint16_t *x, const uint16_t *dy, uint32_t *px, uint32_t *pdy, const swav_geometry *p, int64_t from, int64_t to, int64_t t0, int64_t t1) {
 	const int64_t tiles = up(p->in, ROWS), blocks = up(p->out, COLS);
 	const int64_t i0 = t0 * ROWS, n = (t1 * ROWS < p->in ? t1 * ROWS : p->in) - i0;
 	for (int64_t at = from; at < to; at += CHUNK) {
@@ -188,7 +188,7 @@ TARGET static void part_bf16(float *sums, const uint16_t *x, const uint16_t *dy,
 	}
 }
 
-TARGET32 static void part_fp32(float *sums, const float *x, const float *dy, float *px, float *pdy, const swav_wgrad_params *p, int64_t from, int64_t to, int64_t t0, int64_t t1) {
+TARGET32 static void part_fp32(float *sums, const float *x, const float *dy, float *px, float *pdy, const swav_geometry *p, int64_t from, int64_t to, int64_t t0, int64_t t1) {
 	const int64_t tiles = up(p->in, ROWS), blocks = up(p->out, COLS);
 	const int64_t i0 = t0 * ROWS, n = (t1 * ROWS < p->in ? t1 * ROWS : p->in) - i0;
 	for (int64_t at = from; at < to; at += CHUNK / 2) {
@@ -208,7 +208,7 @@ TARGET32 static void part_fp32(float *sums, const float *x, const float *dy, flo
 	}
 }
 
-void swav_wgrad(float *dw, const void *x, const void *dy, void *scratch, const swav_wgrad_params *p, int bf16, int nt) {
+void swav_wgrad(float *dw, const void *x, const void *dy, void *scratch, const swav_geometry *p, int bf16, int nt) {
 	const int64_t size = sums_size(p), tiles = up(p->in, ROWS), blocks = up(p->out, COLS), taps = p->kernel * p->kernel;
 	const int64_t pixels = p->batch * p->out_height * p->out_width;
 	const int64_t panels = up((panel_x(p) + panel_dy(p)) * (bf16 ? 2 : 4), 64) * 64;
@@ -257,7 +257,7 @@ void swav_wgrad(float *dw, const void *x, const void *dy, void *scratch, const s
 #else
 
 int swav_wgrad_available(int bf16) { return 0; }
-int64_t swav_wgrad_scratch(const swav_wgrad_params *p, int bf16, int nt) { return 0; }
-void swav_wgrad(float *dw, const void *x, const void *dy, void *scratch, const swav_wgrad_params *p, int bf16, int nt) {}
+int64_t swav_wgrad_scratch(const swav_geometry *p, int bf16, int nt) { return 0; }
+void swav_wgrad(float *dw, const void *x, const void *dy, void *scratch, const swav_geometry *p, int bf16, int nt) {}
 
 #endif

@@ -3,18 +3,14 @@
 #ifndef SWAV_WGRAD_H
 #define SWAV_WGRAD_H
 
-#include <stdint.h>
-
-typedef struct {
-	int64_t batch, height, width, in, out, out_height, out_width, kernel, stride, pad;
-} swav_wgrad_params;
+#include "geometry.h"
 
 // swav_wgrad_available tells whether this processor has the instructions.
 int swav_wgrad_available(int bf16);
 // Bytes of scratch memory, aligned to 64.
-int64_t swav_wgrad_scratch(const swav_wgrad_params *p, int bf16, int nt);
+int64_t swav_wgrad_scratch(const swav_geometry *p, int bf16, int nt);
 // swav_wgrad adds the gradient to dw, float32 OIHW; x and dy are NHWC, bfloat16
 // or float32.
-void swav_wgrad(float *dw, const void *x, const void *dy, void *scratch, const swav_wgrad_params *p, int bf16, int nt);
+void swav_wgrad(float *dw, const void *x, const void *dy, void *scratch, const swav_geometry *p, int bf16, int nt);
 
 #endif

@@ -22,20 +22,17 @@ func wide(t op.Tensor) bool { return t.DType == op.Float64 }
 type wideConv struct {
 	b            *Backend
 	p            op.ConvParams
-	c            C.swav_wide_conv
+	g            C.swav_geometry
 	forward      *hostmem.Memory // packed weights
 	backwardData *hostmem.Memory // nil where it is not needed
 	norm         *hostmem.Memory // of a folded batch norm: moments [2, Out], float64, then gamma and beta, float32
 }
 
 func newWideConv(b *Backend, p op.ConvParams) (op.Conv, error) {
-	c := &wideConv{b: b, p: p, c: C.swav_wide_conv{
-		batch: C.int64_t(p.Batch), height: C.int64_t(p.Height), width: C.int64_t(p.Width), in: C.int64_t(p.In), out: C.int64_t(p.Out),
-		out_height: C.int64_t(p.OutHeight()), out_width: C.int64_t(p.OutWidth()),
-		kernel: C.int64_t(p.Kernel), stride: C.int64_t(p.Stride), pad: C.int64_t(p.Pad)}}
+	c := &wideConv{b: b, p: p, g: geometry(p)}
 	var err error
-	if c.forward, err = hostmem.Alloc(8 * int64(C.swav_wide_packed(&c.c, 0))); err == nil && !p.Inference && !p.NoBackwardData {
-		c.backwardData, err = hostmem.Alloc(8 * int64(C.swav_wide_packed(&c.c, 1)))
+	if c.forward, err = hostmem.Alloc(8 * int64(C.swav_wide_packed(&c.g, 0))); err == nil && !p.Inference && !p.NoBackwardData {
+		c.backwardData, err = hostmem.Alloc(8 * int64(C.swav_wide_packed(&c.g, 1)))
 	}
 	if err == nil && p.Folded {
 		c.norm, err = hostmem.Alloc(8 * 4 * int64(p.Out))
@@ -61,9 +58,9 @@ func (c *wideConv) Close() {
 // the input.
 func (c *wideConv) SetWeights(w op.Tensor) {
 	op.CheckConvWeights(c.p, w)
-	C.swav_wide_pack(whole(c.forward), f32(w), &c.c, 0)
+	C.swav_wide_pack(whole(c.forward), f32(w), &c.g, 0)
 	if c.backwardData != nil {
-		C.swav_wide_pack(whole(c.backwardData), f32(w), &c.c, 1)
+		C.swav_wide_pack(whole(c.backwardData), f32(w), &c.g, 1)
 	}
 }
 
@@ -73,7 +70,7 @@ func whole(m *hostmem.Memory) *C.double {
 }
 
 func (c *wideConv) scratch() *C.double {
-	m := c.b.temp(8 * int64(C.swav_wide_scratch(&c.c)))
+	m := c.b.temp(8 * int64(C.swav_wide_scratch(&c.g)))
 	if m == nil {
 		return nil
 	}
@@ -84,7 +81,7 @@ func (c *wideConv) scratch() *C.double {
 // reason to fold: it follows the convolution, exact to the last digit.
 func (c *wideConv) SetFolded(w, gamma, beta, mean, variance op.Tensor, eps float64) {
 	op.CheckFolded(c.p, w, gamma, beta, mean, variance)
-	C.swav_wide_pack(whole(c.forward), f32(w), &c.c, 0)
+	C.swav_wide_pack(whole(c.forward), f32(w), &c.g, 0)
 	moments, g, b := c.folded()
 	c.b.BatchNormRunning(moments, mean, variance, eps)
 	copy(hostmem.Float32(g), hostmem.Float32(gamma))
@@ -102,13 +99,13 @@ func (c *wideConv) folded() (moments, gamma, beta op.Tensor) {
 // scratch memory, as y may hold the residual.
 func (c *wideConv) ForwardFolded(y, x, residual op.Tensor) {
 	op.CheckForwardFolded(c.p, y, x, residual)
-	size := 8 * int64(C.swav_wide_scratch(&c.c))
+	size := 8 * int64(C.swav_wide_scratch(&c.g))
 	m := c.b.temp(size + y.Bytes())
 	if m == nil {
 		return
 	}
 	z := op.Tensor{Mem: m, Offset: size, Shape: y.Shape, DType: op.Float64}
-	C.swav_wide_forward(f64(z), f64(x), whole(c.forward), whole(m), &c.c, c.b.threads)
+	C.swav_wide_forward(f64(z), f64(x), whole(c.forward), whole(m), &c.g, c.b.threads)
 	moments, gamma, beta := c.folded()
 	c.b.wideNormApply(y, z, moments, gamma, beta, residual, c.p.ReLU)
 }
@@ -117,7 +114,7 @@ func (c *wideConv) ForwardFolded(y, x, residual op.Tensor) {
 func (c *wideConv) Forward(y, x op.Tensor) {
 	op.CheckForward(c.p, y, x)
 	if s := c.scratch(); s != nil {
-		C.swav_wide_forward(f64(y), f64(x), whole(c.forward), s, &c.c, c.b.threads)
+		C.swav_wide_forward(f64(y), f64(x), whole(c.forward), s, &c.g, c.b.threads)
 	}
 }
 
@@ -128,7 +125,7 @@ func (c *wideConv) BackwardData(dx, dy op.Tensor) {
 		panic("cpu: backward data of a convolution compiled without it")
 	}
 	if s := c.scratch(); s != nil {
-		C.swav_wide_backward_data(f64(dx), f64(dy), whole(c.backwardData), s, &c.c, c.b.threads)
+		C.swav_wide_backward_data(f64(dx), f64(dy), whole(c.backwardData), s, &c.g, c.b.threads)
 	}
 }
 
@@ -140,7 +137,7 @@ func (c *wideConv) BackwardWeights(dw, x, dy op.Tensor) {
 		panic("cpu: backward weights of a convolution compiled for inference")
 	}
 	if s := c.scratch(); s != nil {
-		C.swav_wide_backward_weights(f32(dw), f64(x), f64(dy), s, &c.c, c.b.threads)
+		C.swav_wide_backward_weights(f32(dw), f64(x), f64(dy), s, &c.g, c.b.threads)
 	}
 }
 

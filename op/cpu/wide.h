@@ -5,7 +5,7 @@
 #ifndef SWAV_WIDE_H
 #define SWAV_WIDE_H
 
-#include <stdint.h>
+#include "geometry.h"
 
 // Compiled for several instruction sets, of which the loader takes the best.
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
@@ -15,20 +15,16 @@
 #endif
 #define WIDE_INLINE static inline __attribute__((always_inline))
 
-typedef struct {
-	int64_t batch, height, width, in, out, out_height, out_width, kernel, stride, pad;
-} swav_wide_conv;
-
 // Elements of the packed weights, forward or (back) for the gradient of the
 // input, and of the scratch memory that any pass wants.
-int64_t swav_wide_packed(const swav_wide_conv *p, int back);
-int64_t swav_wide_scratch(const swav_wide_conv *p);
+int64_t swav_wide_packed(const swav_geometry *p, int back);
+int64_t swav_wide_scratch(const swav_geometry *p);
 // w is float32 OIHW.
-void swav_wide_pack(double *packed, const float *w, const swav_wide_conv *p, int back);
-void swav_wide_forward(double *y, const double *x, const double *packed, double *scratch, const swav_wide_conv *p, int nt);
-void swav_wide_backward_data(double *dx, const double *dy, const double *packed, double *scratch, const swav_wide_conv *p, int nt);
+void swav_wide_pack(double *packed, const float *w, const swav_geometry *p, int back);
+void swav_wide_forward(double *y, const double *x, const double *packed, double *scratch, const swav_geometry *p, int nt);
+void swav_wide_backward_data(double *dx, const double *dy, const double *packed, double *scratch, const swav_geometry *p, int nt);
 // swav_wide_backward_weights adds to dw, float32 OIHW.
-void swav_wide_backward_weights(float *dw, const double *x, const double *dy, double *scratch, const swav_wide_conv *p, int nt);
+void swav_wide_backward_weights(float *dw, const double *x, const double *dy, double *scratch, const swav_geometry *p, int nt);
 
 void swav_wide_from_float(double *dst, const float *src, int64_t n, int nt);
 void swav_wide_to_float(float *dst, const double *src, int64_t n, int nt);

@@ -55,7 +55,7 @@ WIDE_CLONES static void conv_row(double *y, const double *x, const double *w, in
 
 // The gradient of one tap's weights between ROWS input channels from i0 on and
 // all output channels; x is padded, dy [..][blocks(out) LANES].
-WIDE_CLONES static void weights_tile(float *dw, const double *x, const double *dy, const swav_wide_conv *p, int64_t height, int64_t width, int64_t r, int64_t s, int64_t i0) {
+WIDE_CLONES static void weights_tile(float *dw, const double *x, const double *dy, const swav_geometry *p, int64_t height, int64_t width, int64_t r, int64_t s, int64_t i0) {
 	int64_t n = least(ROWS, p->in - i0), cols = blocks(p->out) * LANES;
 	for (int64_t block = 0; block < blocks(p->out); block++) {
 		D sum[ROWS][2] = {0};
@@ -95,18 +95,18 @@ static void convolve(double *y, const double *x, const double *packed, int64_t b
 			conv_row(y + (n * out_height + row) * out_width * out, x + n * height * width * in, packed, row, width, in, out, out_width, kernel, stride);
 }
 
-int64_t swav_wide_packed(const swav_wide_conv *p, int back) {
+int64_t swav_wide_packed(const swav_geometry *p, int back) {
 	return p->kernel * p->kernel * (back ? p->out * blocks(p->in) : p->in * blocks(p->out)) * LANES;
 }
 
-int64_t swav_wide_scratch(const swav_wide_conv *p) {
+int64_t swav_wide_scratch(const swav_geometry *p) {
 	int64_t x = (p->height + 2 * p->pad) * (p->width + 2 * p->pad) * p->in;
 	int64_t dy = (p->height + p->kernel - 1) * (p->width + p->kernel - 1) * p->out;
 	int64_t both = x + p->out_height * p->out_width * blocks(p->out) * LANES;
 	return p->batch * (both > dy ? both : dy);
 }
 
-void swav_wide_pack(double *packed, const float *w, const swav_wide_conv *p, int back) {
+void swav_wide_pack(double *packed, const float *w, const swav_geometry *p, int back) {
 	int64_t taps = p->kernel * p->kernel, in = back ? p->out : p->in, out = back ? p->in : p->out;
 	for (int64_t b = 0; b < blocks(out); b++)
 		for (int64_t t = 0; t < taps; t++)
@@ -120,7 +120,7 @@ void swav_wide_pack(double *packed, const float *w, const swav_wide_conv *p, int
 				}
 }
 
-void swav_wide_forward(double *y, const double *x, const double *packed, double *scratch, const swav_wide_conv *p, int nt) {
+void swav_wide_forward(double *y, const double *x, const double *packed, double *scratch, const swav_geometry *p, int nt) {
 	int64_t height = p->height + 2 * p->pad, width = p->width + 2 * p->pad;
 	if (p->pad) {
 		spread(scratch, x, p->batch, p->height, p->width, p->in, height, width, p->pad, 1, nt);
@@ -129,13 +129,13 @@ void swav_wide_forward(double *y, const double *x, const double *packed, double 
 	convolve(y, x, packed, p->batch, height, width, p->in, p->out_height, p->out_width, p->out, p->kernel, p->stride, nt);
 }
 
-void swav_wide_backward_data(double *dx, const double *dy, const double *packed, double *scratch, const swav_wide_conv *p, int nt) {
+void swav_wide_backward_data(double *dx, const double *dy, const double *packed, double *scratch, const swav_geometry *p, int nt) {
 	int64_t height = p->height + p->kernel - 1, width = p->width + p->kernel - 1;
 	spread(scratch, dy, p->batch, p->out_height, p->out_width, p->out, height, width, p->kernel - 1 - p->pad, p->stride, nt);
 	convolve(dx, scratch, packed, p->batch, height, width, p->out, p->height, p->width, p->in, p->kernel, 1, nt);
 }
 
-void swav_wide_backward_weights(float *dw, const double *x, const double *dy, double *scratch, const swav_wide_conv *p, int nt) {
+void swav_wide_backward_weights(float *dw, const double *x, const double *dy, double *scratch, const swav_geometry *p, int nt) {
 	int64_t height = p->height + 2 * p->pad, width = p->width + 2 * p->pad, pixels = p->batch * p->out_height * p->out_width, cols = blocks(p->out) * LANES;
 	if (p->pad) {
 		spread(scratch, x, p->batch, p->height, p->width, p->in, height, width, p->pad, 1, nt);
