@@ -1,6 +1,7 @@
 // Package hostmem is memory that this process can read: what the backends on
 // the host (op/ref, op/cpu) put behind op.Memory, and typed views of tensors in
-// it. It also holds the conversions between float32 and bfloat16. No operators.
+// it. It also holds the conversions between float32 and bfloat16, and Host, the
+// part of a backend that is memory and transfers. No arithmetic.
 package hostmem
 
 import (

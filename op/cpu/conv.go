@@ -129,7 +129,7 @@ func (c *conv) Close() {
 
 func (c *conv) check(what string, status C.int) {
 	if status != 0 {
-		c.b.fail(fmt.Errorf("cpu: convolution %s of %+v: %w", what, c.p, dnnError(status)))
+		c.b.Fail(fmt.Errorf("cpu: convolution %s of %+v: %w", what, c.p, dnnError(status)))
 	}
 }
 
@@ -249,6 +249,6 @@ func (b *Backend) gemm(ta, tb bool, m, n, k int, a, bb unsafe.Pointer, lda, ldb 
 	status := C.swav_gemm(flag(ta), flag(tb), C.int64_t(m), C.int64_t(n), C.int64_t(k), (*C.float)(a), C.int64_t(lda),
 		(*C.float)(bb), C.int64_t(ldb), C.float(beta), (*C.float)(c), C.int64_t(ldc))
 	if status != 0 {
-		b.fail(fmt.Errorf("cpu: product of %dx%d and %dx%d: %w", m, k, k, n, dnnError(status)))
+		b.Fail(fmt.Errorf("cpu: product of %dx%d and %dx%d: %w", m, k, k, n, dnnError(status)))
 	}
 }

@@ -27,7 +27,6 @@ import (
 	"strings"
 	"unsafe"
 
-	"swav/dist"
 	"swav/internal/hostmem"
 	"swav/op"
 )
@@ -40,12 +39,11 @@ type Options struct {
 
 // Backend implements op.Backend.
 type Backend struct {
+	hostmem.Host
 	k       *C.swav_kernels
 	dnn     *C.swav_dnn
 	threads C.int
-	wide512 bool  // kernels of 512 bits are wanted
-	err     error // first failure since the last Sync
-	live    map[*hostmem.Memory]bool
+	wide512 bool            // kernels of 512 bits are wanted
 	scratch *hostmem.Memory // of one operator at a time
 	blocks  []*blocks       // of the optimizers' last calls
 	parts   [][]float32     // of the last call of vectors
@@ -69,7 +67,7 @@ func New(o Options) (*Backend, error) {
 	if k == nil {
 		return nil, fmt.Errorf("cpu: kernels for %q: not in this build, or not for this processor; want base, avx2, avx512 or avx512bf16", o.ISA)
 	}
-	b := &Backend{k: k, threads: C.int(o.Threads), wide512: strings.HasPrefix(C.GoString(C.k_isa(k)), "avx512"), live: map[*hostmem.Memory]bool{}}
+	b := &Backend{k: k, threads: C.int(o.Threads), wide512: strings.HasPrefix(C.GoString(C.k_isa(k)), "avx512")}
 	if status := C.swav_dnn_create(&b.dnn, b.threads); status != 0 {
 		C.swav_dnn_destroy(b.dnn)
 		return nil, fmt.Errorf("cpu: start oneDNN: %w", dnnError(status))
@@ -99,50 +97,16 @@ func (*Backend) Supports(d op.DType) bool {
 	return d == op.Float32 || d == op.BFloat16 || d == op.Float64
 }
 
-// Alloc returns zeroed memory.
-func (b *Backend) Alloc(bytes int64) (op.Memory, error) {
-	m, err := hostmem.Alloc(bytes)
-	if err != nil {
-		return nil, err
-	}
-	b.live[m] = true
-	return m, nil
-}
-
-// Free gives memory back.
-func (b *Backend) Free(m op.Memory) {
-	h := m.(*hostmem.Memory)
-	delete(b.live, h)
-	h.Free()
-}
-
 // Close frees everything.
 func (b *Backend) Close() error {
-	for m := range b.live {
-		m.Free()
-	}
-	clear(b.live)
+	err := b.Host.Close()
 	if b.scratch != nil {
 		b.scratch.Free()
 		b.scratch = nil
 	}
 	C.swav_dnn_destroy(b.dnn)
 	b.dnn = nil
-	return nil
-}
-
-// Sync returns the first failure since the last call; operators have finished
-// when they return.
-func (b *Backend) Sync() error {
-	err := b.err
-	b.err = nil
 	return err
-}
-
-func (b *Backend) fail(err error) {
-	if err != nil && b.err == nil {
-		b.err = err
-	}
 }
 
 // temp returns at least n bytes for the operator that is running. It is nil
@@ -151,7 +115,7 @@ func (b *Backend) temp(n int64) *hostmem.Memory {
 	if b.scratch == nil || b.scratch.Len() < n {
 		m, err := hostmem.Alloc(n)
 		if err != nil {
-			b.fail(fmt.Errorf("cpu: scratch memory: %w", err))
+			b.Fail(fmt.Errorf("cpu: scratch memory: %w", err))
 			return nil
 		}
 		if b.scratch != nil {
@@ -170,66 +134,17 @@ func f64(t op.Tensor) *C.double      { return (*C.double)(hostmem.Ptr(t)) }
 func rows(t op.Tensor) C.int64_t     { return C.int64_t(t.Rows()) }
 func cols(t op.Tensor) C.int64_t     { return C.int64_t(t.Cols()) }
 
-// Write converts src into dst.
+// Write converts src into dst, on all threads where it is large.
 func (b *Backend) Write(dst op.Tensor, src []float32) {
-	op.CheckHost("write", dst, len(src))
-	if len(src) == 0 {
-		return
-	}
-	switch dst.DType {
-	case op.Float32:
+	switch {
+	case len(src) > 0 && dst.DType == op.Float32:
+		op.CheckHost("write", dst, len(src))
 		C.k_copy(b.k, ptr(dst), unsafe.Pointer(&src[0]), C.int64_t(dst.Bytes()), b.threads)
-	case op.BFloat16:
+	case len(src) > 0 && dst.DType == op.BFloat16:
+		op.CheckHost("write", dst, len(src))
 		C.k_round(b.k, ptr(dst), unsafe.Pointer(&src[0]), C.int64_t(len(src)), b.threads)
-	case op.Float64:
-		for i, x := range src {
-			hostmem.Float64(dst)[i] = float64(x)
-		}
-	case op.Uint8:
-		for i, x := range src {
-			hostmem.Uint8(dst)[i] = uint8(x)
-		}
 	default:
-		panic(fmt.Sprintf("cpu: write to %v", dst))
-	}
-}
-
-// Read converts src into dst.
-func (b *Backend) Read(dst []float32, src op.Tensor) {
-	op.CheckHost("read", src, len(dst))
-	switch src.DType {
-	case op.Float32:
-		copy(dst, hostmem.Float32(src))
-	case op.BFloat16:
-		hostmem.WidenSlice(dst, hostmem.BFloat16(src))
-	case op.Float64:
-		for i, x := range hostmem.Float64(src) {
-			dst[i] = float32(x)
-		}
-	case op.Uint8:
-		for i, x := range hostmem.Uint8(src) {
-			dst[i] = float32(x)
-		}
-	default:
-		panic(fmt.Sprintf("cpu: read from %v", src))
-	}
-}
-
-// ReadFloat64 copies a float64 tensor.
-func (b *Backend) ReadFloat64(dst []float64, src op.Tensor) {
-	op.CheckHost("read", src, len(dst))
-	copy(dst, hostmem.Float64(src))
-}
-
-// AllReduce sums x over all ranks.
-func (b *Backend) AllReduce(x op.Tensor, c dist.Comm) {
-	if c.Size() == 1 {
-		return
-	}
-	if x.DType == op.Float64 {
-		b.fail(c.AllReduce64(hostmem.Float64(x), dist.Sum))
-	} else {
-		b.fail(c.AllReduce32(hostmem.Float32(x), dist.Sum))
+		b.Host.Write(dst, src)
 	}
 }
 

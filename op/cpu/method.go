@@ -35,11 +35,11 @@ func (b *Backend) Sinkhorn(codes, scores op.Tensor, p op.SinkhornParams, c dist.
 		spread[0] = math.Inf(1)
 	}
 	if err := c.AllReduce64(spread, dist.Max); err != nil {
-		b.fail(err)
+		b.Fail(err)
 		return
 	}
 	if p.Tolerance > 0 || !((spread[0]+spread[1])/p.Epsilon < maxSpread) {
-		b.fail(swav.Sinkhorn(hostmem.Float32(codes), hostmem.Float32(scores), r, k,
+		b.Fail(swav.Sinkhorn(hostmem.Float32(codes), hostmem.Float32(scores), r, k,
 			swav.SinkhornOptions{Epsilon: p.Epsilon, Iterations: p.Iterations, Tolerance: p.Tolerance, Hard: p.Hard}, c))
 		return
 	}
@@ -56,7 +56,7 @@ func (b *Backend) Sinkhorn(codes, scores op.Tensor, p op.SinkhornParams, c dist.
 	for range p.Iterations {
 		C.k_weighted_columns(b.k, (*C.double)(&sums[0]), ep, weights, C.int64_t(r), C.int64_t(k), b.threads)
 		if err := c.AllReduce64(sums, dist.Sum); err != nil {
-			b.fail(err)
+			b.Fail(err)
 			return
 		}
 		for j := range u {

@@ -11,7 +11,7 @@ import (
 // Sinkhorn is swav.Sinkhorn.
 func (b *Backend) Sinkhorn(codes, scores op.Tensor, p op.SinkhornParams, c dist.Comm) {
 	op.CheckSinkhorn(codes, scores, p)
-	b.fail(swav.Sinkhorn(hostmem.Float32(codes), hostmem.Float32(scores), scores.Rows(), scores.Cols(),
+	b.Fail(swav.Sinkhorn(hostmem.Float32(codes), hostmem.Float32(scores), scores.Rows(), scores.Cols(),
 		swav.SinkhornOptions{Epsilon: p.Epsilon, Iterations: p.Iterations, Tolerance: p.Tolerance, Hard: p.Hard}, c))
 }
 

@@ -9,21 +9,17 @@ import (
 	"runtime"
 	"sync"
 
-	"swav/dist"
 	"swav/internal/hostmem"
 	"swav/op"
 )
 
 // Backend implements op.Backend.
-type Backend struct {
-	err  error // first failure since the last Sync
-	live map[*hostmem.Memory]bool
-}
+type Backend struct{ hostmem.Host }
 
 var _ op.Backend = (*Backend)(nil)
 
 // New returns a reference backend.
-func New() *Backend { return &Backend{live: map[*hostmem.Memory]bool{}} }
+func New() *Backend { return &Backend{} }
 
 // Name is "ref".
 func (*Backend) Name() string { return "ref" }
@@ -36,101 +32,6 @@ func (*Backend) Describe() string {
 // Supports tells that all activation types are possible.
 func (*Backend) Supports(d op.DType) bool {
 	return d == op.Float32 || d == op.BFloat16 || d == op.Float64
-}
-
-// Alloc returns zeroed memory.
-func (b *Backend) Alloc(bytes int64) (op.Memory, error) {
-	m, err := hostmem.Alloc(bytes)
-	if err != nil {
-		return nil, err
-	}
-	b.live[m] = true
-	return m, nil
-}
-
-// Free gives memory back.
-func (b *Backend) Free(m op.Memory) {
-	h := m.(*hostmem.Memory)
-	delete(b.live, h)
-	h.Free()
-}
-
-// Close frees everything.
-func (b *Backend) Close() error {
-	for m := range b.live {
-		m.Free()
-	}
-	clear(b.live)
-	return nil
-}
-
-// Sync returns the first failure since the last call.
-func (b *Backend) Sync() error {
-	err := b.err
-	b.err = nil
-	return err
-}
-
-func (b *Backend) fail(err error) {
-	if err != nil && b.err == nil {
-		b.err = err
-	}
-}
-
-// Write converts src into dst.
-func (b *Backend) Write(dst op.Tensor, src []float32) {
-	op.CheckHost("write", dst, len(src))
-	switch dst.DType {
-	case op.Float32:
-		copy(hostmem.Float32(dst), src)
-	case op.BFloat16:
-		hostmem.RoundSlice(hostmem.BFloat16(dst), src)
-	case op.Float64:
-		for i, x := range src {
-			hostmem.Float64(dst)[i] = float64(x)
-		}
-	case op.Uint8:
-		for i, x := range src {
-			hostmem.Uint8(dst)[i] = uint8(x)
-		}
-	}
-}
-
-// Read converts src into dst.
-func (b *Backend) Read(dst []float32, src op.Tensor) {
-	op.CheckHost("read", src, len(dst))
-	switch src.DType {
-	case op.Float32:
-		copy(dst, hostmem.Float32(src))
-	case op.BFloat16:
-		hostmem.WidenSlice(dst, hostmem.BFloat16(src))
-	case op.Float64:
-		for i, x := range hostmem.Float64(src) {
-			dst[i] = float32(x)
-		}
-	case op.Uint8:
-		for i, x := range hostmem.Uint8(src) {
-			dst[i] = float32(x)
-		}
-	}
-}
-
-// ReadFloat64 copies a float64 tensor.
-func (b *Backend) ReadFloat64(dst []float64, src op.Tensor) {
-	op.CheckHost("read", src, len(dst))
-	copy(dst, hostmem.Float64(src))
-}
-
-// AllReduce sums x over all ranks.
-func (b *Backend) AllReduce(x op.Tensor, c dist.Comm) {
-	if c.Size() == 1 {
-		return
-	}
-	if x.DType == op.Float64 {
-		b.fail(c.AllReduce64(hostmem.Float64(x), dist.Sum))
-	} else {
-		b.fail(c.AllReduce32(hostmem.Float32(x), dist.Sum))
-	}
 }
 
 // load reads a tensor into float64; nil where it is absent.
