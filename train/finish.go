@@ -104,15 +104,12 @@ func sample(total, n int, seed uint64) []int {
 
 // cluster fills in how images share out among the prototypes, and the sheet.
 func (o *Outcome) cluster(src dataset.Source, e *Embedded, k int) error {
-	labels := make([]int, len(e.Index))
-	for i, n := range e.Index {
-		labels[i] = src.Label(n)
-	}
-	if len(src.Classes()) < 2 {
-		labels = nil
+	var known []int
+	if len(src.Classes()) >= 2 {
+		known = labels(src, e.Index)
 	}
 	var err error
-	if o.Prototypes, err = eval.Summarize(e.Prototype, k, labels); err != nil {
+	if o.Prototypes, err = eval.Summarize(e.Prototype, k, known); err != nil {
 		return err
 	}
 	nearest, err := eval.Nearest(e.Prototype, e.Score, k, sheetImages)
@@ -148,8 +145,7 @@ func (t *run) knn(ctx context.Context, seen *viewer, m *engine.Model) (*KNNTable
 	if err != nil {
 		return nil, err
 	}
-	table := &KNNTable{K: r.Eval.K, Temperature: r.Eval.Temperature, Baselines: r.Eval.Baselines, Holdout: holdout,
-		References: refs.Len(), Queries: queries.Len()}
+	table := &KNNTable{K: r.Eval.K, Temperature: r.Eval.Temperature, Baselines: r.Eval.Baselines, Holdout: holdout}
 	product := gemm(m.Backend)
 	compare := func(a, b *Embedded) (float64, error) {
 		res, err := eval.KNN(ctx, set(refs, a), set(queries, b), eval.Options{
@@ -176,7 +172,7 @@ func (t *run) knn(ctx context.Context, seen *viewer, m *engine.Model) (*KNNTable
 		return nil, err
 	}
 	table.References, table.Queries = refs.Len(), queries.Len()
-	if table.Majority, err = percent(eval.Majority(allLabels(refs), allLabels(queries))); err != nil || !r.Eval.Baselines {
+	if table.Majority, err = percent(eval.Majority(labels(refs, everything(refs)), labels(queries, everything(queries)))); err != nil || !r.Eval.Baselines {
 		return table, err
 	}
 	fresh, err := freshModel(m.Backend, m.Net, r.Train.Seed)
@@ -198,7 +194,7 @@ func (t *run) knn(ctx context.Context, seen *viewer, m *engine.Model) (*KNNTable
 // readable is the embedded part of a source, and renumbers e to it.
 func readable(src dataset.Source, e *Embedded) dataset.Source {
 	sub := dataset.Subset(src, e.Index)
-	e.Index = sample(sub.Len(), 0, 0)
+	e.Index = everything(sub)
 	return sub
 }
 
@@ -239,24 +235,19 @@ func (t *run) evalSets() (refs, queries dataset.Source, holdout bool, err error)
 	return refs, queries, holdout, nil
 }
 
-func labels(src dataset.Source, e *Embedded) []int {
-	out := make([]int, len(e.Index))
-	for i, n := range e.Index {
+func labels(src dataset.Source, index []int) []int {
+	out := make([]int, len(index))
+	for i, n := range index {
 		out[i] = src.Label(n)
 	}
 	return out
 }
 
-func allLabels(src dataset.Source) []int {
-	out := make([]int, src.Len())
-	for i := range out {
-		out[i] = src.Label(i)
-	}
-	return out
-}
+// everything is the numbers of all images of a source.
+func everything(src dataset.Source) []int { return sample(src.Len(), 0, 0) }
 
 func set(src dataset.Source, e *Embedded) eval.Set {
-	return eval.Set{Dim: len(e.Features) / max(1, len(e.Index)), Features: e.Features, Labels: labels(src, e)}
+	return eval.Set{Dim: len(e.Features) / max(1, len(e.Index)), Features: e.Features, Labels: labels(src, e.Index)}
 }
 
 // gemm lends a backend's products to package eval, where it has them.
@@ -288,7 +279,7 @@ func (v *viewer) embed(ctx context.Context, m *engine.Model, src dataset.Source,
 		return nil, err
 	}
 	if index == nil {
-		index = sample(src.Len(), 0, 0)
+		index = everything(src)
 	}
 	e, err := NewExtractor(m, EvalSize(v.recipe), min(featureBatch, max(1, len(index))), v.precision)
 	if err != nil {
@@ -332,7 +323,7 @@ func rawPixels(refs, queries dataset.Source) (a, b *Embedded, err error) {
 }
 
 func pixels(src dataset.Source, side int) (*Embedded, error) {
-	out := &Embedded{Index: sample(src.Len(), 0, 0)}
+	out := &Embedded{Index: everything(src)}
 	channels := src.Channels()
 	if channels != 1 {
 		channels = 3

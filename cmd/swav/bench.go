@@ -29,8 +29,6 @@ reaches in register-only loops, measured in the same run.`,
 }
 
 func newBenchStep() *cobra.Command {
-	var b benchFlags
-	var breakdown bool
 	c := &cobra.Command{
 		Use:   "step",
 		Short: "Time whole training steps",
@@ -39,45 +37,40 @@ the steps. --breakdown shows where the time goes and how near each kind of
 operator is to the machine's peak.`,
 		Example: `  swav bench step --arch resnet50 --crops 2x224,6x96 --batch-size 16 --precision bf16 --steps 5 --breakdown
   swav bench step --layers 1,1,1 --width 0.25 --stem small --crops 2x28,2x16 --batch-size 64`,
-		Args: withUsage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			r, peak, err := b.run(false)
-			if err != nil {
-				return err
-			}
-			b.print(c.OutOrStdout(), "Step", r, peak, 3)
-			if breakdown {
-				printKinds(c.OutOrStdout(), r, peak)
-			}
-			return nil
-		},
 	}
-	b.add(c.Flags(), "2x224,6x96", 16)
-	c.Flags().BoolVar(&breakdown, "breakdown", false, "also print the time of each kind of operator")
-	return c
+	return timed(c, "Step", false, "2x224,6x96", 16)
 }
 
 func newBenchInfer() *cobra.Command {
-	var b benchFlags
-	var breakdown bool
 	c := &cobra.Command{
 		Use:     "infer",
 		Short:   "Time the features of images",
 		Example: `  swav bench infer --arch resnet50 --crops 1x224 --batch-size 32 --precision bf16`,
-		Args:    withUsage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			r, peak, err := b.run(true)
-			if err != nil {
-				return err
-			}
-			b.print(c.OutOrStdout(), "Infer", r, peak, 1)
-			if breakdown {
-				printKinds(c.OutOrStdout(), r, peak)
-			}
-			return nil
-		},
 	}
-	b.add(c.Flags(), "1x224", 32)
+	return timed(c, "Infer", true, "1x224", 32)
+}
+
+// timed makes c time training steps, or features, of the network in its flags.
+func timed(c *cobra.Command, name string, infer bool, crops string, batch int) *cobra.Command {
+	var b benchFlags
+	var breakdown bool
+	passes := 3 // over the products: forward, and backward for data and weights
+	if infer {
+		passes = 1
+	}
+	c.Args = withUsage(cobra.NoArgs)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		r, peak, err := b.run(infer)
+		if err != nil {
+			return err
+		}
+		b.print(c.OutOrStdout(), name, r, peak, passes)
+		if breakdown {
+			printKinds(c.OutOrStdout(), r, peak)
+		}
+		return nil
+	}
+	b.add(c.Flags(), crops, batch)
 	c.Flags().BoolVar(&breakdown, "breakdown", false, "also print the time of each kind of operator")
 	return c
 }
