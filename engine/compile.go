@@ -152,7 +152,7 @@ func (c *compiler) conv(l nn.Layer, in []int, norm *nn.Layer) op.Conv {
 	p := c.plan
 	m := p.Model
 	params := convParams(l, in)
-	params.DType, params.Inference, params.NoBackwardData = p.Precision, !p.Config.Train, l.In == 0
+	params.DType, params.Inference, params.NoBackwardData, params.Direct = p.Precision, !p.Config.Train, l.In == 0, p.Config.Direct
 	if norm != nil {
 		params.Folded, params.Residual, params.ReLU = true, norm.Residual != nn.None, norm.ReLU
 	}

@@ -32,6 +32,7 @@ type Config struct {
 	// too small to be slow computes in float64 (wideMACs), unless NoWidening.
 	Precision  op.DType
 	NoWidening bool
+	Direct     bool      // no fast algorithm for convolutions that rounds more than plain sums (op.ConvParams)
 	Comm       dist.Comm // batch-norm statistics are summed over its ranks; nil: one rank
 	// Train compiles forward (batch statistics, running statistics updated)
 	// and backward. Otherwise the plan only runs forward, on running statistics.

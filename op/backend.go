@@ -83,6 +83,7 @@ type ConvParams struct {
 	DType                    DType // of input and output; weights are float32
 	Inference                bool  // only Forward will be called
 	NoBackwardData           bool  // BackwardData will not be called (first layer)
+	Direct                   bool  // sums of plain products: no fast algorithm that rounds transformed operands (Winograd)
 	// Folded, with Inference, has SetFolded and ForwardFolded in the place of
 	// SetWeights and Forward: a batch norm in evaluation mode is part of the
 	// convolution, with a residual and a ReLU where they are set.

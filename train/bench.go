@@ -21,7 +21,8 @@ type BenchConfig struct {
 	// NoWidening computes in Precision even where a run would take float64
 	// (package engine).
 	NoWidening bool
-	Queue      int // rows of the queue, a multiple of Batch; full from the start
+	Direct     bool // convolutions by plain products
+	Queue      int  // rows of the queue, a multiple of Batch; full from the start
 	Infer      bool
 	Warmup     int // rounds that are not counted
 	Rounds     int
@@ -64,7 +65,7 @@ func Bench(b op.Backend, c BenchConfig) (*BenchResult, error) {
 	}
 	defer model.Close()
 	model.Set(net.Init(1))
-	plan, err := engine.Compile(model, engine.Config{Groups: c.Groups, Batch: c.Batch, Precision: c.Precision, NoWidening: c.NoWidening, Train: !c.Infer})
+	plan, err := engine.Compile(model, engine.Config{Groups: c.Groups, Batch: c.Batch, Precision: c.Precision, NoWidening: c.NoWidening, Direct: c.Direct, Train: !c.Infer})
 	if err != nil {
 		return nil, err
 	}

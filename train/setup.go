@@ -127,7 +127,7 @@ func newStepper(b op.Backend, r *config.Recipe, arch nn.Arch, res config.Resolve
 		return nil, err
 	}
 	m.Set(net.Init(r.Train.Seed))
-	cfg := engine.Config{Batch: res.RankBatch, Precision: Precision(r, b.Name()), Comm: comm, Train: true}
+	cfg := engine.Config{Batch: res.RankBatch, Precision: Precision(r, b.Name()), Direct: !r.Train.Winograd, Comm: comm, Train: true}
 	for _, c := range r.Crops {
 		cfg.Groups = append(cfg.Groups, engine.Group{Count: c.Count, Size: c.Size})
 	}

@@ -145,7 +145,7 @@ type benchFlags struct {
 	width                                                float64
 	channels, hidden, dim, prototypes, queue             int
 	batch, steps, warmup, threads                        int
-	noWidening                                           bool
+	noWidening, direct                                   bool
 
 	device string // filled by run
 	net    nn.Arch
@@ -166,6 +166,7 @@ func (b *benchFlags) add(f *pflag.FlagSet, crops string, batch int) {
 	f.IntVar(&b.batch, "batch-size", batch, "images at a time")
 	f.StringVar(&b.precision, "precision", "bf16", "of activations: fp32, bf16 or fp64")
 	f.BoolVar(&b.noWidening, "no-widening", false, "compute in --precision, however small the step")
+	f.BoolVar(&b.direct, "no-winograd", false, "convolutions by plain products")
 	f.StringVar(&b.backend, "backend", "auto", "cpu, ref, or auto")
 	f.IntVar(&b.threads, "threads", 0, "compute threads; 0: all processors")
 	f.IntVar(&b.steps, "steps", 5, "rounds that are timed")
@@ -174,7 +175,7 @@ func (b *benchFlags) add(f *pflag.FlagSet, crops string, batch int) {
 
 // config reads the flags.
 func (b *benchFlags) config() (train.BenchConfig, error) {
-	c := train.BenchConfig{Batch: b.batch, NoWidening: b.noWidening, Queue: b.queue, Warmup: b.warmup, Rounds: b.steps}
+	c := train.BenchConfig{Batch: b.batch, NoWidening: b.noWidening, Direct: b.direct, Queue: b.queue, Warmup: b.warmup, Rounds: b.steps}
 	var err error
 	if c.Precision, err = op.ParsePrecision(b.precision); err != nil {
 		return c, err

@@ -8,26 +8,23 @@ import "C"
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"unsafe"
 
-	"swav/internal/hostmem"
 	"swav/op"
 )
 
 // conv is a convolution compiled by oneDNN. Where the library has no fast code
 // for bfloat16 of these shapes, it computes in float32 between casts.
 type conv struct {
-	b    *Backend
-	p    op.ConvParams
-	g    C.swav_geometry
-	c    *C.swav_conv
-	impl string // the library's names, forward|data|weights
-	cast bool   // computes in float32 although activations are bfloat16
-	// of a folded batch norm: [Out] shifts, and scaled weights in OIHW
-	bias, folded *hostmem.Memory
-	ownGradient  bool // of the weights; oneDNN's otherwise
+	b           *Backend
+	p           op.ConvParams
+	g           C.swav_geometry
+	c           *C.swav_conv
+	impl        string // the library's names, forward|data|weights
+	cast        bool   // computes in float32 although activations are bfloat16
+	folded      foldedWeights
+	ownGradient bool // of the weights; oneDNN's otherwise
 }
 
 // NewConv compiles a convolution.
@@ -37,6 +34,9 @@ func (b *Backend) NewConv(p op.ConvParams) (op.Conv, error) {
 	}
 	if p.DType == op.Float64 {
 		return newWideConv(b, p)
+	}
+	if k := b.winograd(p); k != nil {
+		return newWinogradConv(b, p, k)
 	}
 	c := &conv{b: b, p: p, g: geometry(p)}
 	if b.ownGradient(p) {
@@ -54,10 +54,7 @@ func (b *Backend) NewConv(p op.ConvParams) (op.Conv, error) {
 			p.Kernel, p.Kernel, p.Stride, p.In, p.Out, p.Batch, p.Height, p.Width, err)
 	}
 	if p.Folded {
-		if c.bias, err = hostmem.Alloc(4 * int64(p.Out)); err == nil {
-			c.folded, err = hostmem.Alloc(4 * int64(p.Out*p.In*p.Kernel*p.Kernel))
-		}
-		if err != nil {
+		if c.folded, err = newFoldedWeights(p); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("cpu: weights of a convolution of %d to %d channels: %w", p.In, p.Out, err)
 		}
@@ -119,12 +116,7 @@ func (c *conv) compile(bf16 bool) error {
 func (c *conv) Close() {
 	C.swav_conv_destroy(c.c)
 	c.c = nil
-	for _, m := range []*hostmem.Memory{c.bias, c.folded} {
-		if m != nil {
-			m.Free()
-		}
-	}
-	c.bias, c.folded = nil, nil
+	c.folded.free()
 }
 
 func (c *conv) check(what string, status C.int) {
@@ -143,22 +135,7 @@ func (c *conv) SetWeights(w op.Tensor) {
 // SetFolded scales the weights by the batch norm behind them and packs them.
 func (c *conv) SetFolded(w, gamma, beta, mean, variance op.Tensor, eps float64) {
 	op.CheckFolded(c.p, w, gamma, beta, mean, variance)
-	out := hostmem.Part[float32](c.folded, 0, w.Elems())
-	fold(out, hostmem.Part[float32](c.bias, 0, c.p.Out),
-		hostmem.Float32(w), hostmem.Float32(gamma), hostmem.Float32(beta), hostmem.Float32(mean), hostmem.Float32(variance), eps)
-	c.check("weights", C.swav_conv_weights(c.c, slice32(out)))
-}
-
-// fold computes scaled weights and shifts.
-func fold(out, bias, w, gamma, beta, mean, variance []float32, eps float64) {
-	each := len(w) / len(gamma)
-	for o := range gamma {
-		scale := float64(gamma[o]) / math.Sqrt(float64(variance[o])+eps)
-		bias[o] = float32(float64(beta[o]) - float64(mean[o])*scale)
-		for i := o * each; i < (o+1)*each; i++ {
-			out[i] = float32(float64(w[i]) * scale)
-		}
-	}
+	c.check("weights", C.swav_conv_weights(c.c, slice32(c.folded.set(c.p, w, gamma, beta, mean, variance, eps))))
 }
 
 // ForwardFolded computes y from x, with everything behind the convolution in
@@ -168,7 +145,7 @@ func (c *conv) ForwardFolded(y, x, residual op.Tensor) {
 	if residual.Present() && ptr(residual) != ptr(y) {
 		c.b.Copy(y, residual)
 	}
-	bias := slice32(hostmem.Part[float32](c.bias, 0, c.p.Out))
+	bias := slice32(c.folded.shifts(c.p))
 	if !c.cast {
 		c.check("forward", C.swav_conv_forward_bias(c.c, ptr(y), ptr(x), bias))
 		return

@@ -8,6 +8,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include "tile.h"
+
 // dw[tap][i][o] is the sum over output pixels of x[pixel shifted by tap][i]
 // dy[pixel][o]: for each tap a product of two tall matrices. Pixels are taken
 // CHUNK at a time. Both matrices are packed into panels that the inner loop
@@ -16,21 +18,16 @@
 //	x   [in / ROWS][step][ROWS]
 //	dy  [out / COLS][step][COLS]
 //
-// where an element is a float, or a pair of bfloat16 from two pixels, the unit
-// that the processor's dot product takes. The pixels of a pair need not be
-// neighbours, so no pixel is wasted on edges. A tile of ROWS x COLS sums stays
+// (tile.h). The pixels of a pair need not be neighbours, so no pixel is wasted on edges. A tile of ROWS x COLS sums stays
 // in registers over a chunk, then is added to the sums [tap][out / COLS][in][COLS].
 //
 // oneDNN 2.6 transposes inside of its loops and reaches 70% of the peak in
 // bfloat16 and 77% in float32 over ResNet-50; see bench/notes.md.
-enum { ROWS = 8, COLS = 32, CHUNK = 256 };
+enum { CHUNK = 256 };
 
 // Private sums of each thread are allowed up to this many bytes in all; beyond
 // it threads share out input channels instead of pixels.
 #define PRIVATE (32 << 20)
-
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
-#define TARGET32 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
 
 static inline int64_t up(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
 
@@ -114,57 +111,6 @@ TARGET32 static inline void pack_one(float *dst, const float *a, int64_t n, int6
 	}
 }
 
-// One tile: sums[ROWS][COLS] += panels of x and dy over n steps.
-TARGET static void tile_bf16(float *sums, const uint32_t *x, const uint32_t *dy, int64_t n) {
-	__m512 a[ROWS][2];
-#pragma GCC unroll 8
-	for (int i = 0; i < ROWS; i++) {
-		a[i][0] = _mm512_loadu_ps(sums + i * COLS);
-		a[i][1] = _mm512_loadu_ps(sums + i * COLS + 16);
-	}
-	for (int i = 0; i < 2 * ROWS; i++)
-		_mm_prefetch((const char *)(sums + ROWS * COLS + 16 * i), _MM_HINT_T0); // the next tile's
-	for (int64_t k = 0; k < n; k++) {
-		__m512bh d0 = (__m512bh)_mm512_loadu_si512(dy + k * COLS), d1 = (__m512bh)_mm512_loadu_si512(dy + k * COLS + 16);
-#pragma GCC unroll 8
-		for (int i = 0; i < ROWS; i++) {
-			__m512bh v = (__m512bh)_mm512_set1_epi32((int)x[k * ROWS + i]);
-			a[i][0] = _mm512_dpbf16_ps(a[i][0], d0, v);
-			a[i][1] = _mm512_dpbf16_ps(a[i][1], d1, v);
-		}
-	}
-#pragma GCC unroll 8
-	for (int i = 0; i < ROWS; i++) {
-		_mm512_storeu_ps(sums + i * COLS, a[i][0]);
-		_mm512_storeu_ps(sums + i * COLS + 16, a[i][1]);
-	}
-}
-
-TARGET32 static void tile_fp32(float *sums, const float *x, const float *dy, int64_t n) {
-	__m512 a[ROWS][2];
-#pragma GCC unroll 8
-	for (int i = 0; i < ROWS; i++) {
-		a[i][0] = _mm512_loadu_ps(sums + i * COLS);
-		a[i][1] = _mm512_loadu_ps(sums + i * COLS + 16);
-	}
-	for (int i = 0; i < 2 * ROWS; i++)
-		_mm_prefetch((const char *)(sums + ROWS * COLS + 16 * i), _MM_HINT_T0);
-	for (int64_t k = 0; k < n; k++) {
-		__m512 d0 = _mm512_loadu_ps(dy + k * COLS), d1 = _mm512_loadu_ps(dy + k * COLS + 16);
-#pragma GCC unroll 8
-		for (int i = 0; i < ROWS; i++) {
-			__m512 v = _mm512_set1_ps(x[k * ROWS + i]);
-			a[i][0] = _mm512_fmadd_ps(d0, v, a[i][0]);
-			a[i][1] = _mm512_fmadd_ps(d1, v, a[i][1]);
-		}
-	}
-#pragma GCC unroll 8
-	for (int i = 0; i < ROWS; i++) {
-		_mm512_storeu_ps(sums + i * COLS, a[i][0]);
-		_mm512_storeu_ps(sums + i * COLS + 16, a[i][1]);
-	}
-}
-
 // The pixels [from, to) and the input channels of row tiles [t0, t1).
 TARGET static void part_bf16(float *sums, const uint16_t *x, const uint16_t *dy, uint32_t *px, uint32_t *pdy, const swav_geometry *p, int64_t from, int64_t to, int64_t t0, int64_t t1) {
 	const int64_t tiles = up(p->in, ROWS), blocks = up(p->out, COLS);
@@ -183,7 +129,7 @@ TARGET static void part_bf16(float *sums, const uint16_t *x, const uint16_t *dy,
 			}
 			for (int64_t o = 0; o < blocks; o++)
 				for (int64_t t = t0; t < t1; t++)
-					tile_bf16(sums + ((tap * blocks + o) * tiles + t) * ROWS * COLS, px + (t - t0) * steps * ROWS, pdy + o * steps * COLS, steps);
+					tile_bf16(sums + ((tap * blocks + o) * tiles + t) * ROWS * COLS, px + (t - t0) * steps * ROWS, pdy + o * steps * COLS, steps, 0);
 		}
 	}
 }
@@ -203,7 +149,7 @@ TARGET32 static void part_fp32(float *sums, const float *x, const float *dy, flo
 			}
 			for (int64_t o = 0; o < blocks; o++)
 				for (int64_t t = t0; t < t1; t++)
-					tile_fp32(sums + ((tap * blocks + o) * tiles + t) * ROWS * COLS, px + (t - t0) * steps * ROWS, pdy + o * steps * COLS, steps);
+					tile_fp32(sums + ((tap * blocks + o) * tiles + t) * ROWS * COLS, px + (t - t0) * steps * ROWS, pdy + o * steps * COLS, steps, 0);
 		}
 	}
 }

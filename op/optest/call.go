@@ -31,6 +31,7 @@ type operand struct {
 	over  *operand  // on the backend under test, in this operand's memory
 	truth []float64 // if set, backend and reference must give exactly this
 	scale float64   // least size of the terms behind an element; see bounds
+	loose float64   // if set, bound of the backend under test instead; see fastBound
 	nan   bool      // NaN is right where the reference has it
 	taint bool      // with nan: NaN may reach other elements too
 
@@ -272,15 +273,23 @@ func (k *call) run(f func(s *side)) {
 				truth = round(o.dtype, o.truth)
 			}
 			k.c.compare("the reference's "+o.name, o.want, truth, bound{}, o)
-			k.c.compare(o.name, o.got, truth, bound{}, o)
+			k.c.compare(o.name, o.got, truth, o.bound(bound{}), o)
 			continue
 		}
 		b := k.c.bound()
 		if o.dtype == op.Float64 && k.readsFloat64() {
 			b = bound{fp32: float64Bound}
 		}
-		k.c.compare(o.name, o.got, o.want, b, o)
+		k.c.compare(o.name, o.got, o.want, o.bound(b), o)
 	}
+}
+
+// bound is b, unless the operand has a bound of its own.
+func (o *operand) bound(b bound) bound {
+	if o.loose > 0 {
+		return bound{fp32: o.loose, bf16: o.loose}
+	}
+	return b
 }
 
 // readsFloat64 tells whether an input of the call is float64, so that float64

@@ -25,7 +25,14 @@ var geometries = []op.ConvParams{
 	{Batch: 3, Height: 3, Width: 3, In: 33, Out: 50, Kernel: 3, Stride: 1, Pad: 1},
 	{Batch: 2, Height: 19, Width: 21, In: 24, Out: 72, Kernel: 1, Stride: 1}, // more pixels than kernels take at a time
 	{Batch: 3, Height: 17, Width: 13, In: 20, Out: 40, Kernel: 3, Stride: 2, Pad: 1},
+	// What fast algorithms are for: whole tiles, cut tiles, more tiles than are transformed at a time, widths that fill no block.
+	{Batch: 3, Height: 3, Width: 3, In: 32, Out: 48, Kernel: 3, Stride: 1, Pad: 1},
+	{Batch: 2, Height: 7, Width: 9, In: 48, Out: 80, Kernel: 3, Stride: 1, Pad: 1},
+	{Batch: 9, Height: 14, Width: 11, In: 32, Out: 64, Kernel: 3, Stride: 1, Pad: 1},
 }
+
+// fast tells whether there are fast algorithms for a convolution.
+func fast(p op.ConvParams) bool { return p.Kernel == 3 && p.Stride == 1 && !p.Direct }
 
 // naive is a convolution and its gradients as seven nested loops: the truth
 // that shares nothing with op/ref.
@@ -89,6 +96,11 @@ func (c *check) convCall(p op.ConvParams, d op.DType, integers bool) *convCall {
 	v.y.scale = math.Sqrt(float64(taps * p.In))
 	v.dx.scale = math.Sqrt(float64(taps * p.Out))
 	v.dw.scale = math.Sqrt(float64(p.Batch * p.OutHeight() * p.OutWidth()))
+	if fast(p) {
+		for _, o := range []*operand{v.y, v.dx, v.dw} {
+			o.loose = fastBound(d)
+		}
+	}
 	if integers {
 		y, dx, dw := naive(p, v.x.init, v.w.init, v.dy.init)
 		for i, x := range v.dw.init {
@@ -142,6 +154,9 @@ func (c *check) foldedCall(p op.ConvParams, d op.DType, place string, relu bool)
 		f.y = k.out("y", d, out...)
 	}
 	f.y.scale = 2 * math.Sqrt(float64(p.Kernel*p.Kernel*p.In))
+	if fast(p) {
+		f.y.loose = fastBound(d)
+	}
 	return f
 }
 
@@ -153,13 +168,18 @@ func (f *foldedCall) folded(s *side) {
 }
 
 // everyConv runs f for all geometries and precisions, on integers and on real
-// numbers.
+// numbers, by plain products too where there are fast algorithms.
 func everyConv(f func(v *convCall)) []example {
 	each := func(integers bool) func(c *check) {
 		return func(c *check) {
 			for _, p := range geometries {
 				for _, d := range c.precisions() {
 					f(c.convCall(p, d, integers))
+					if fast(p) {
+						p := p
+						p.Direct = true
+						f(c.convCall(p, d, integers))
+					}
 				}
 			}
 		}
@@ -295,7 +315,7 @@ var convExamples = map[string][]example{
 					s.BatchNormRunning(s.at(moments), s.at(f.mean), s.at(f.variance), 1)
 					s.BatchNormApply(s.at(f.y), s.at(z), s.at(moments), s.at(f.gamma), s.at(f.beta), s.at(f.residual), true)
 				})
-				c.compare("y", got, f.y.got, c.bound(), f.y)
+				c.compare("y", got, f.y.got, f.y.bound(c.bound()), f.y)
 			}
 		}},
 		{"NaN", func(c *check) {

@@ -1,0 +1,9 @@
+//go:build cgo
+
+#if defined(__x86_64__)
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,bmi2,prefer-vector-width=512")
+#define BF16 1
+#define TILE 2
+#define NAME swav_winograd_bf16_2
+#include "winograd.inc"
+#endif
