@@ -85,6 +85,7 @@ func (c *compiler) backboneBackward(s *pass, dfeatures ref, from int) {
 		case nn.BatchNorm:
 			c.normBackward(s, i, l)
 		case nn.Conv:
+			x = c.value(s, l.In)
 			dy, conv, dw := s.grads[l.Out][0], s.convs[i], m.Grad(l.Weight)
 			macs := convParams(l, c.buffers[x].shape).MACs()
 			c.add(true, l.Name, "conv backward weights", macs, []ref{x, dy}, func(at func(ref) op.Tensor) func() {
@@ -106,6 +107,22 @@ func (c *compiler) backboneBackward(s *pass, dfeatures ref, from int) {
 
 // give records a contribution to the gradient of v.
 func (s *pass) give(v nn.Value, d ref) { s.grads[v] = append(s.grads[v], d) }
+
+// value returns v for the backward pass, making it again if it was not kept.
+func (c *compiler) value(s *pass, v nn.Value) ref {
+	if i := s.made[v] - 1; i >= 0 {
+		l := s.layers[i]
+		residual := absent
+		if l.Residual != nn.None {
+			residual = s.values[l.Residual]
+		}
+		x := s.values[l.In]
+		y := c.like(x)
+		c.apply(true, "norm again", l, x, y, s.moments[i], residual)
+		s.values[v], s.made[v] = y, 0
+	}
+	return s.values[v]
+}
 
 // sum returns the whole gradient of a layer's output, adding contributions up
 // where there are two.
@@ -135,7 +152,7 @@ func (c *compiler) normBackward(s *pass, i int, l nn.Layer) {
 	}
 	x, y, moments := s.values[l.In], absent, s.moments[i]
 	if l.ReLU {
-		y = s.values[l.Out]
+		y = c.value(s, l.Out)
 	}
 	dx, dresidual := dy, absent
 	if l.Residual != nn.None {

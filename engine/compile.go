@@ -34,6 +34,7 @@ type pass struct {
 	index   []ref // by layer: max pooling
 	convs   []op.Conv
 	grads   [][]ref // by nn.Value: contributions to the gradient, at most two
+	made    []int   // by nn.Value: 1 + the batch norm that makes it again in the backward pass; 0: it is kept
 	rows    int     // images of the pass
 }
 
