@@ -61,6 +61,12 @@ TARGET32 static inline void tile_fp32(float *sums, const float *x, const float *
 	STORE_SUMS
 }
 
+// ahead asks for a part of n bytes that will soon be read: the at-th of parts.
+static inline void ahead(const void *p, int64_t n, int64_t at, int64_t parts) {
+	for (int64_t i = n * at / parts / 64 * 64; i < n * (at + 1) / parts; i += 64)
+		_mm_prefetch((const char *)p + i, _MM_HINT_T1);
+}
+
 #undef LOAD_SUMS
 #undef STORE_SUMS
 

@@ -23,7 +23,7 @@
 //
 // oneDNN 2.6 transposes inside of its loops and reaches 70% of the peak in
 // bfloat16 and 77% in float32 over ResNet-50; see bench/notes.md.
-enum { CHUNK = 256 };
+enum { CHUNK = 256, PAD = 16 };
 
 // Private sums of each thread are allowed up to this many bytes in all; beyond
 // it threads share out input channels instead of pixels.
@@ -37,12 +37,13 @@ static int64_t sums_size(const swav_geometry *p) {
 
 static int private_sums(const swav_geometry *p, int nt) { return nt > 1 && sums_size(p) * 4 * nt <= PRIVATE; }
 
-// Elements of one thread's packed panels.
-static int64_t panel_x(const swav_geometry *p) { return CHUNK * up(p->in, ROWS) * ROWS; }
-static int64_t panel_dy(const swav_geometry *p) { return CHUNK * up(p->out, COLS) * COLS; }
+// Elements, of 4 bytes, of one thread's packed panels. Panels are PAD further apart
+// than they are long, else they would all fall into one set of the first-level cache.
+static int64_t panel_x(const swav_geometry *p) { return (CHUNK / 2 * ROWS + PAD) * up(p->in, ROWS); }
+static int64_t panel_dy(const swav_geometry *p) { return (CHUNK / 2 * COLS + PAD) * up(p->out, COLS); }
 
 int64_t swav_wgrad_scratch(const swav_geometry *p, int bf16, int nt) {
-	int64_t panels = (panel_x(p) + panel_dy(p)) * (bf16 ? 2 : 4);
+	int64_t panels = (panel_x(p) + panel_dy(p)) * 4;
 	return nt * up(panels, 64) * 64 + (private_sums(p, nt) ? nt : 1) * sums_size(p) * 4;
 }
 
@@ -111,25 +112,50 @@ TARGET32 static inline void pack_one(float *dst, const float *a, int64_t n, int6
 	}
 }
 
+// What the next chunk of pixels reads, as far as it is one piece of memory.
+typedef struct {
+	const void *x, *dy;
+	int64_t x_bytes, dy_bytes;
+} coming;
+
+static coming what_comes(const void *x, const void *dy, const swav_geometry *p, int64_t from, int64_t to, int64_t size) {
+	coming c = {x, dy, 0, 0};
+	if (from >= to)
+		return c;
+	int64_t pixels = to - from < CHUNK * 2 / size ? to - from : CHUNK * 2 / size;
+	c.dy = (const char *)dy + from * p->out * size;
+	c.dy_bytes = pixels * p->out * size;
+	if (p->kernel == 1 && p->stride == 1) {
+		c.x = (const char *)x + from * p->in * size;
+		c.x_bytes = pixels * p->in * size;
+	}
+	return c;
+}
+
 // The pixels [from, to) and the input channels of row tiles [t0, t1).
 TARGET static void part_bf16(float *sums, const uint16_t *x, const uint16_t *dy, uint32_t *px, uint32_t *pdy, const swav_geometry *p, int64_t from, int64_t to, int64_t t0, int64_t t1) {
 	const int64_t tiles = up(p->in, ROWS), blocks = up(p->out, COLS);
 	const int64_t i0 = t0 * ROWS, n = (t1 * ROWS < p->in ? t1 * ROWS : p->in) - i0;
 	for (int64_t at = from; at < to; at += CHUNK) {
-		int64_t pixels = to - at < CHUNK ? to - at : CHUNK, steps = up(pixels, 2);
+		int64_t pixels = to - at < CHUNK ? to - at : CHUNK, steps = up(pixels, 2), next_x = steps * ROWS + PAD, next_dy = steps * COLS + PAD;
 		for (int64_t k = 0; k < steps; k++) {
 			const uint16_t *a = dy + (at + 2 * k) * p->out;
-			pack_pair(pdy + k * COLS, a, 2 * k + 1 < pixels ? a + p->out : 0, p->out, COLS, steps * COLS);
+			pack_pair(pdy + k * COLS, a, 2 * k + 1 < pixels ? a + p->out : 0, p->out, COLS, next_dy);
 		}
+		int64_t call = 0, calls = p->kernel * p->kernel * blocks * (t1 - t0);
+		const coming soon = what_comes(x, dy, p, at + CHUNK, to, 2);
 		for (int64_t tap = 0; tap < p->kernel * p->kernel; tap++) {
 			walk w = walk_from(x, p, at, tap, 2);
 			for (int64_t k = 0; k < steps; k++) {
 				const uint16_t *a = next(&w, p), *b = 2 * k + 1 < pixels ? next(&w, p) : 0;
-				pack_pair(px + k * ROWS, a ? a + i0 : 0, b ? b + i0 : 0, n, ROWS, steps * ROWS);
+				pack_pair(px + k * ROWS, a ? a + i0 : 0, b ? b + i0 : 0, n, ROWS, next_x);
 			}
 			for (int64_t o = 0; o < blocks; o++)
-				for (int64_t t = t0; t < t1; t++)
-					tile_bf16(sums + ((tap * blocks + o) * tiles + t) * ROWS * COLS, px + (t - t0) * steps * ROWS, pdy + o * steps * COLS, steps, 0);
+				for (int64_t t = t0; t < t1; t++) {
+					ahead(soon.dy, soon.dy_bytes, call, calls);
+					ahead(soon.x, soon.x_bytes, call++, calls);
+					tile_bf16(sums + ((tap * blocks + o) * tiles + t) * ROWS * COLS, px + (t - t0) * next_x, pdy + o * next_dy, steps, 0);
+				}
 		}
 	}
 }
@@ -138,18 +164,23 @@ TARGET32 static void part_fp32(float *sums, const float *x, const float *dy, flo
 	const int64_t tiles = up(p->in, ROWS), blocks = up(p->out, COLS);
 	const int64_t i0 = t0 * ROWS, n = (t1 * ROWS < p->in ? t1 * ROWS : p->in) - i0;
 	for (int64_t at = from; at < to; at += CHUNK / 2) {
-		int64_t steps = to - at < CHUNK / 2 ? to - at : CHUNK / 2;
+		int64_t steps = to - at < CHUNK / 2 ? to - at : CHUNK / 2, next_x = steps * ROWS + PAD, next_dy = steps * COLS + PAD;
 		for (int64_t k = 0; k < steps; k++)
-			pack_one(pdy + k * COLS, dy + (at + k) * p->out, p->out, COLS, steps * COLS);
+			pack_one(pdy + k * COLS, dy + (at + k) * p->out, p->out, COLS, next_dy);
+		int64_t call = 0, calls = p->kernel * p->kernel * blocks * (t1 - t0);
+		const coming soon = what_comes(x, dy, p, at + CHUNK / 2, to, 4);
 		for (int64_t tap = 0; tap < p->kernel * p->kernel; tap++) {
 			walk w = walk_from(x, p, at, tap, 4);
 			for (int64_t k = 0; k < steps; k++) {
 				const float *a = next(&w, p);
-				pack_one(px + k * ROWS, a ? a + i0 : 0, n, ROWS, steps * ROWS);
+				pack_one(px + k * ROWS, a ? a + i0 : 0, n, ROWS, next_x);
 			}
 			for (int64_t o = 0; o < blocks; o++)
-				for (int64_t t = t0; t < t1; t++)
-					tile_fp32(sums + ((tap * blocks + o) * tiles + t) * ROWS * COLS, px + (t - t0) * steps * ROWS, pdy + o * steps * COLS, steps, 0);
+				for (int64_t t = t0; t < t1; t++) {
+					ahead(soon.dy, soon.dy_bytes, call, calls);
+					ahead(soon.x, soon.x_bytes, call++, calls);
+					tile_fp32(sums + ((tap * blocks + o) * tiles + t) * ROWS * COLS, px + (t - t0) * next_x, pdy + o * next_dy, steps, 0);
+				}
 		}
 	}
 }
@@ -157,14 +188,14 @@ TARGET32 static void part_fp32(float *sums, const float *x, const float *dy, flo
 void swav_wgrad(float *dw, const void *x, const void *dy, void *scratch, const swav_geometry *p, int bf16, int nt) {
 	const int64_t size = sums_size(p), tiles = up(p->in, ROWS), blocks = up(p->out, COLS), taps = p->kernel * p->kernel;
 	const int64_t pixels = p->batch * p->out_height * p->out_width;
-	const int64_t panels = up((panel_x(p) + panel_dy(p)) * (bf16 ? 2 : 4), 64) * 64;
+	const int64_t panels = up((panel_x(p) + panel_dy(p)) * 4, 64) * 64;
 	const int own = private_sums(p, nt), copies = own ? nt : 1;
 	float *all = (float *)((char *)scratch + nt * panels);
 #pragma omp parallel num_threads(nt)
 	{
 		int t = omp_get_thread_num(), n = omp_get_num_threads();
 		char *panel = (char *)scratch + t * panels;
-		char *second = panel + panel_x(p) * (bf16 ? 2 : 4);
+		char *second = panel + panel_x(p) * 4;
 		if (own) {
 			// A thread that does not come leaves its copy at zero.
 			for (int c = t; c < copies; c += n)
