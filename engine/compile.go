@@ -14,7 +14,8 @@ type compiler struct {
 	plan    *Plan
 	buffers []buffer
 	pending []pending
-	now     int // index of the step being added; grows over forward and backward
+	convs   map[string]op.Conv // by layer: the first crop group's, which takes the weights for all
+	now     int                // index of the step being added; grows over forward and backward
 	err     error
 }
 
@@ -163,6 +164,11 @@ func (c *compiler) conv(l nn.Layer, in []int, norm *nn.Layer) op.Conv {
 		return nil
 	}
 	p.convs = append(p.convs, conv)
+	if first := c.convs[l.Name]; first != nil && norm == nil {
+		conv.ShareWeights(first)
+		return conv
+	}
+	c.convs[l.Name] = conv
 	w := m.Param(l.Weight)
 	set := func() { conv.SetWeights(w) }
 	if norm != nil {

@@ -181,7 +181,7 @@ func Compile(m *Model, cfg Config) (*Plan, error) {
 	if cfg.Train && !m.Grads.Present() {
 		return nil, fmt.Errorf("model has no gradient buffer: create it for training")
 	}
-	c := &compiler{plan: &Plan{Config: cfg, Model: m, Precision: precision, groups: groups}}
+	c := &compiler{convs: map[string]op.Conv{}, plan: &Plan{Config: cfg, Model: m, Precision: precision, groups: groups}}
 	if err := c.compile(); err != nil {
 		c.plan.Close()
 		return nil, err

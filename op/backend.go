@@ -108,6 +108,12 @@ type Conv interface {
 	// be called before the first Forward and after every change of w; w itself
 	// is not read by the other methods.
 	SetWeights(w Tensor)
+	// ShareWeights makes from, a convolution of the same backend and layer for
+	// images of another number or size, serve both: from then on its SetWeights
+	// takes the weights for both, which they keep once where they want the same
+	// layout. It comes before any SetWeights; once from is closed, the other may
+	// only be closed too.
+	ShareWeights(from Conv)
 	// Forward computes y [Batch, OutHeight, OutWidth, Out] from
 	// x [Batch, Height, Width, In].
 	Forward(y, x Tensor)

@@ -30,6 +30,11 @@ static dnnl_status_t desc_tag(desc *d, int n, const dnnl_dims_t dims, dnnl_data_
 static const_desc desc_ref(const desc *d) { return *d; }
 static void desc_free(desc *d) { dnnl_memory_desc_destroy(*d); }
 static size_t desc_size(const_desc d) { return dnnl_memory_desc_get_size(d); }
+static const_desc desc_of(const_dnnl_memory_t m) {
+	const_desc d = NULL;
+	dnnl_memory_get_memory_desc(m, &d);
+	return d;
+}
 
 static dnnl_status_t pd_forward(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dnnl_primitive_attr_t a, int inference, desc *x, desc *w, desc *b, desc *y, const dnnl_dims_t stride, const dnnl_dims_t pad) {
 	dnnl_dims_t dilate = {0, 0};
@@ -55,6 +60,11 @@ static dnnl_status_t desc_tag(desc *d, int n, const dnnl_dims_t dims, dnnl_data_
 static const_desc desc_ref(const desc *d) { return d; }
 static void desc_free(desc *d) { (void)d; }
 static size_t desc_size(const_desc d) { return dnnl_memory_desc_get_size(d); }
+static const_desc desc_of(const_dnnl_memory_t m) {
+	const_desc d = NULL;
+	dnnl_memory_get_memory_desc(m, &d);
+	return d;
+}
 
 static dnnl_status_t pd_forward(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dnnl_primitive_attr_t a, int inference, desc *x, desc *w, desc *b, desc *y, const dnnl_dims_t stride, const dnnl_dims_t pad) {
 	dnnl_convolution_desc_t c;
@@ -354,6 +364,25 @@ int swav_conv_weights(swav_conv *c, const float *w) {
 	if (c->wb.mem)
 		TRY(repack(c->d, &c->wb, (void *)w, 0));
 	return 0;
+}
+
+// same tells whether two packings have one layout; both may be absent.
+static int same(const packed *a, const packed *b) {
+	return !a->mem == !b->mem && (!a->mem || dnnl_memory_desc_equal(desc_of(a->mem), desc_of(b->mem)));
+}
+
+static int borrow(packed *k, const packed *from) {
+	if (!k->mem)
+		return 0;
+	free(k->data);
+	k->data = NULL;
+	return dnnl_memory_set_data_handle(k->mem, from->data);
+}
+
+int swav_conv_share(swav_conv *c, const swav_conv *from) {
+	if (!from->wf.data || !same(&c->wf, &from->wf) || !same(&c->wb, &from->wb))
+		return 0;
+	return borrow(&c->wf, &from->wf) == dnnl_success && borrow(&c->wb, &from->wb) == dnnl_success;
 }
 
 int swav_conv_forward(swav_conv *c, void *y, const void *x) { return execute(c, &c->fwd, (void *)x, y); }

@@ -23,6 +23,7 @@ type conv struct {
 	c           *C.swav_conv
 	impl        string // the library's names, forward|data|weights
 	cast        bool   // computes in float32 although activations are bfloat16
+	followers   followers
 	folded      foldedWeights
 	ownGradient bool // of the weights; oneDNN's otherwise
 }
@@ -130,6 +131,35 @@ func (c *conv) check(what string, status C.int) {
 func (c *conv) SetWeights(w op.Tensor) {
 	op.CheckConvWeights(c.p, w)
 	c.check("weights", C.swav_conv_weights(c.c, f32(w)))
+	c.followers.setWeights(w)
+}
+
+// ShareWeights takes from's packed weights where the library wants them in the
+// same layout, or follows it.
+func (c *conv) ShareWeights(from op.Conv) {
+	if f, ok := from.(*conv); !ok || C.swav_conv_share(c.c, f.c) == 0 {
+		follow(c, from)
+	}
+}
+
+// followers are convolutions that get their weights when another one does.
+type followers []op.Conv
+
+func (f followers) setWeights(w op.Tensor) {
+	for _, c := range f {
+		c.SetWeights(w)
+	}
+}
+
+func follow(c, from op.Conv) {
+	switch f := from.(type) {
+	case *conv:
+		f.followers = append(f.followers, c)
+	case *winogradConv:
+		f.followers = append(f.followers, c)
+	default:
+		panic(fmt.Sprintf("cpu: a convolution cannot have its weights from a %T", from))
+	}
 }
 
 // SetFolded scales the weights by the batch norm behind them and packs them.

@@ -30,6 +30,9 @@ const char *swav_dnn_version(void);
 int swav_conv_create(swav_conv **out, swav_dnn *d, const swav_conv_params *p, char *impl, size_t impl_size);
 void swav_conv_destroy(swav_conv *c);
 int swav_conv_weights(swav_conv *c, const float *w);
+// swav_conv_share makes c use the packed weights of from, if all its layouts are
+// the same, and tells whether it does. Then from packs for both.
+int swav_conv_share(swav_conv *c, const swav_conv *from);
 int swav_conv_forward(swav_conv *c, void *y, const void *x);
 // bias is float32 [out]; with a residual, y holds it before.
 int swav_conv_forward_bias(swav_conv *c, void *y, const void *x, const float *bias);

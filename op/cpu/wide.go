@@ -25,6 +25,7 @@ type wideConv struct {
 	g            C.swav_geometry
 	forward      *hostmem.Memory // packed weights
 	backwardData *hostmem.Memory // nil where it is not needed
+	borrowed     bool            // packed weights belong to another convolution
 	norm         *hostmem.Memory // of a folded batch norm: moments [2, Out], float64, then gamma and beta, float32
 }
 
@@ -46,12 +47,28 @@ func newWideConv(b *Backend, p op.ConvParams) (op.Conv, error) {
 
 // Close frees the convolution.
 func (c *wideConv) Close() {
-	for _, m := range []*hostmem.Memory{c.forward, c.backwardData, c.norm} {
-		if m != nil {
+	c.freeWeights()
+	if c.norm != nil {
+		c.norm.Free()
+		c.norm = nil
+	}
+}
+
+func (c *wideConv) freeWeights() {
+	for _, m := range []*hostmem.Memory{c.forward, c.backwardData} {
+		if m != nil && !c.borrowed {
 			m.Free()
 		}
 	}
-	c.forward, c.backwardData, c.norm = nil, nil, nil
+	c.forward, c.backwardData = nil, nil
+}
+
+// ShareWeights takes the packed weights of from, whose layout is the same for
+// all images.
+func (c *wideConv) ShareWeights(from op.Conv) {
+	f := from.(*wideConv)
+	c.freeWeights()
+	c.forward, c.backwardData, c.borrowed = f.forward, f.backwardData, true
 }
 
 // SetWeights packs the weights for the forward pass and for the gradient of

@@ -21,6 +21,8 @@ type winogradConv struct {
 	k             *C.swav_winograd
 	g, back       C.swav_geometry // of forward and of backward data
 	u, uBack      *hostmem.Memory // transformed weights; uBack is nil where it is not needed
+	borrowed      bool            // they belong to another convolution
+	followers     followers
 	folded        foldedWeights
 	forwardSize   int64 // of scratch memory
 	backwardSize  int64
@@ -78,13 +80,27 @@ func newWinogradConv(b *Backend, p op.ConvParams, k *C.swav_winograd) (op.Conv, 
 
 // Close frees the convolution.
 func (c *winogradConv) Close() {
+	c.freeWeights()
+	c.folded.free()
+}
+
+func (c *winogradConv) freeWeights() {
 	for _, m := range []*hostmem.Memory{c.u, c.uBack} {
-		if m != nil {
+		if m != nil && !c.borrowed {
 			m.Free()
 		}
 	}
 	c.u, c.uBack = nil, nil
-	c.folded.free()
+}
+
+// ShareWeights takes from's transformed weights, or follows it.
+func (c *winogradConv) ShareWeights(from op.Conv) {
+	if f, ok := from.(*winogradConv); ok && f.k == c.k && (f.uBack == nil) == (c.uBack == nil) {
+		c.freeWeights()
+		c.u, c.uBack, c.borrowed = f.u, f.uBack, true
+		return
+	}
+	follow(c, from)
 }
 
 func address(m *hostmem.Memory) unsafe.Pointer { return unsafe.Pointer(whole(m)) }
@@ -94,6 +110,7 @@ func address(m *hostmem.Memory) unsafe.Pointer { return unsafe.Pointer(whole(m))
 func (c *winogradConv) SetWeights(w op.Tensor) {
 	op.CheckConvWeights(c.p, w)
 	c.transform(f32(w))
+	c.followers.setWeights(w)
 }
 
 func (c *winogradConv) transform(w *C.float) {

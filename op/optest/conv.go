@@ -262,6 +262,27 @@ var convExamples = map[string][]example{
 			}
 		}},
 	},
+	"Conv.ShareWeights": {{"for images of another size", func(c *check) {
+		for _, p := range geometries {
+			for _, d := range c.precisions() {
+				for _, direct := range []bool{false, true} { // by the same algorithm and by another
+					v := c.convCall(p, d, true)
+					v.operands = without(v.operands, v.dw)
+					larger := v.p
+					larger.Batch, larger.Height, larger.Width, larger.Direct = p.Batch+1, p.Height+5, p.Width+3, direct
+					v.run(func(s *side) {
+						from, conv := s.conv(larger), s.conv(v.p)
+						defer from.Close()
+						defer conv.Close()
+						conv.ShareWeights(from)
+						from.SetWeights(s.at(v.w))
+						conv.Forward(s.at(v.y), s.at(v.x))
+						conv.BackwardData(s.at(v.dx), s.at(v.dy))
+					})
+				}
+			}
+		}
+	}}},
 	"Conv.Forward": append(everyConv(func(v *convCall) {
 		v.only(v.y, func(s *side, conv op.Conv) { conv.Forward(s.at(v.y), s.at(v.x)) })
 	}), example{"NaN", func(c *check) {

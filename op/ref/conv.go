@@ -8,8 +8,9 @@ import (
 )
 
 type conv struct {
-	p op.ConvParams
-	w []float64 // [Out, Kernel, Kernel, In]: the inner loops run over In
+	p       op.ConvParams
+	w       []float64 // [Out, Kernel, Kernel, In]: the inner loops run over In
+	sharing []*conv   // that have their weights from this one
 	// of a folded batch norm, [Out]: scale is in w already
 	bias []float64
 }
@@ -29,6 +30,12 @@ func (c *conv) Close() {}
 func (c *conv) SetWeights(w op.Tensor) {
 	op.CheckConvWeights(c.p, w)
 	c.pack(load(w))
+}
+
+// ShareWeights has the weights set together with from's.
+func (c *conv) ShareWeights(from op.Conv) {
+	f := from.(*conv)
+	f.sharing = append(f.sharing, c)
 }
 
 // SetFolded scales the weights by the batch norm behind them before they are
@@ -51,6 +58,9 @@ func (c *conv) SetFolded(w, gamma, beta, mean, variance op.Tensor, eps float64) 
 func (c *conv) pack(src []float64) {
 	p := c.p
 	c.w = make([]float64, len(src))
+	for _, s := range c.sharing {
+		s.w = c.w
+	}
 	for o := range p.Out {
 		for i := range p.In {
 			for r := range p.Kernel * p.Kernel {
