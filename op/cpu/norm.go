@@ -17,10 +17,10 @@ import (
 // fold).
 func virtualCols(c int) int { return max(c, 64) }
 
-// partial is scratch memory for the kernels' partial sums: two float64 per
-// column and thread.
+// partial is scratch memory for the kernels' partial sums: the size of three
+// float64 per column and thread (kernels.inc, SUMS_SCRATCH).
 func (b *Backend) partial(c int) *C.double {
-	m := b.temp(int64(b.threads) * 2 * int64(virtualCols(c)) * 8)
+	m := b.temp(int64(b.threads) * 3 * int64(virtualCols(c)) * 8)
 	if m == nil {
 		return nil
 	}
