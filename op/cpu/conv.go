@@ -70,8 +70,11 @@ func (b *Backend) NewConv(p op.ConvParams) (op.Conv, error) {
 // same bits.
 func (b *Backend) ownGradient(p op.ConvParams) bool {
 	faster := p.Kernel == 1 || p.Stride > 1 || p.OutHeight()*p.OutWidth() < 16
-	return faster && !p.Inference && p.In >= 16 && p.Out >= 16 && b.wide512 && C.swav_wgrad_available(flag(p.DType == op.BFloat16)) != 0
+	return faster && !p.Inference && p.In >= 16 && p.Out >= 16 && b.vectors512(p.DType) && C.swav_wgrad_available(flag(p.DType == op.BFloat16)) != 0
 }
+
+// vectors512 tells whether kernels of 512 bits are wanted for a type.
+func (b *Backend) vectors512(d op.DType) bool { return b.wide512 && (b.dot || d != op.BFloat16) }
 
 func geometry(p op.ConvParams) C.swav_geometry {
 	return C.swav_geometry{

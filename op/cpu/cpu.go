@@ -23,6 +23,7 @@ import "C"
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"unsafe"
@@ -34,7 +35,7 @@ import (
 // Options choose how a backend computes.
 type Options struct {
 	Threads int    // of the OpenMP pool; 0: all processors
-	ISA     string // instruction set of the own kernels, "base", "avx2", "avx512" or "avx512bf16"; "": the best there is
+	ISA     string // instruction set of the own kernels, "base", "avx2", "avx512" or "avx512bf16"; "": the best that the processor has and ONEDNN_MAX_CPU_ISA allows
 }
 
 // Backend implements op.Backend.
@@ -44,6 +45,7 @@ type Backend struct {
 	dnn     *C.swav_dnn
 	threads C.int
 	wide512 bool            // kernels of 512 bits are wanted
+	dot     bool            // and those with bfloat16's dot product
 	scratch *hostmem.Memory // of one operator at a time
 	blocks  []*blocks       // of the optimizers' last calls
 	parts   [][]float32     // of the last call of vectors
@@ -61,18 +63,36 @@ func New(o Options) (*Backend, error) {
 	if o.Threads == 0 {
 		o.Threads = runtime.NumCPU()
 	}
+	if o.ISA == "" {
+		o.ISA = allowed(os.Getenv("ONEDNN_MAX_CPU_ISA"))
+	}
 	isa := C.CString(o.ISA)
 	defer C.free(unsafe.Pointer(isa))
 	k := C.swav_choose_kernels(isa)
 	if k == nil {
 		return nil, fmt.Errorf("cpu: kernels for %q: not in this build, or not for this processor; want base, avx2, avx512 or avx512bf16", o.ISA)
 	}
-	b := &Backend{k: k, threads: C.int(o.Threads), wide512: strings.HasPrefix(C.GoString(C.k_isa(k)), "avx512")}
+	chosen := C.GoString(C.k_isa(k))
+	b := &Backend{k: k, threads: C.int(o.Threads), wide512: strings.HasPrefix(chosen, "avx512"), dot: chosen == "avx512bf16"}
 	if status := C.swav_dnn_create(&b.dnn, b.threads); status != 0 {
 		C.swav_dnn_destroy(b.dnn)
 		return nil, fmt.Errorf("cpu: start oneDNN: %w", dnnError(status))
 	}
 	return b, nil
+}
+
+// allowed is the instruction set of our kernels under the variable by which
+// oneDNN's users limit the library's.
+func allowed(limit string) string {
+	switch limit = strings.ToUpper(limit); {
+	case limit == "SSE41" || limit == "AVX":
+		return "base"
+	case strings.HasPrefix(limit, "AVX2"):
+		return "avx2"
+	case limit == "AVX512_CORE" || limit == "AVX512_CORE_VNNI":
+		return "avx512"
+	}
+	return ""
 }
 
 // dnnError names a oneDNN status.

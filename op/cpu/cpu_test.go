@@ -33,3 +33,12 @@ func TestBackend(t *testing.T) {
 		})
 	}
 }
+
+// Whoever limits the library's instruction set limits ours.
+func TestKernelsObeyTheLibrarysLimit(t *testing.T) {
+	for limit, want := range map[string]string{"": "", "ALL": "", "AVX512_CORE_BF16": "", "avx2": "avx2", "AVX2_VNNI": "avx2", "AVX512_CORE": "avx512", "SSE41": "base"} {
+		if got := allowed(limit); got != want {
+			t.Errorf("limit %q: kernels %q, want %q", limit, got, want)
+		}
+	}
+}

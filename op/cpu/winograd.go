@@ -34,7 +34,7 @@ type winogradConv struct {
 // a resumed run computes the same bits.
 func (b *Backend) winograd(p op.ConvParams) *C.swav_winograd {
 	const fewest = 32 // channels; with less, transforms cost more than they save
-	if p.Direct || p.Kernel != 3 || p.Stride != 1 || p.Pad != 1 || p.In%16 != 0 || p.Out%16 != 0 || p.In < fewest || p.Out < fewest || !b.wide512 {
+	if p.Direct || p.Kernel != 3 || p.Stride != 1 || p.Pad != 1 || p.In%16 != 0 || p.Out%16 != 0 || p.In < fewest || p.Out < fewest || !b.vectors512(p.DType) {
 		return nil
 	}
 	tile := 2
