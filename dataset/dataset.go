@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 
 	"swav/imgcodec"
 )
@@ -42,13 +43,22 @@ type Source interface {
 	Load(i int, dst *imgcodec.Image) error
 }
 
+// Encoded is a Source whose images are files of their own, in a folder or within
+// others: their bytes can be had as they are.
+type Encoded interface {
+	Source
+	// Encoded reads the file of image i into *buf and reuses its memory. Its
+	// error names the image.
+	Encoded(i int, buf *[]byte) error
+}
+
 // Options select and bound what Open reads. The zero value is ready for use.
 type Options struct {
 	// Split is "train" or "test"; empty means "train". Sources that have no
 	// splits give all their images for "train" and ErrNoSplit for "test".
 	Split string
-	// Channels fixes the number of channels of views: 1 or 3 (0: as the source
-	// suggests, 3 for folders).
+	// Channels fixes the number of channels of views (0: as the source suggests,
+	// 3 for folders). With 2 or 4, alpha counts as a channel.
 	Channels int
 	// Decode bounds image decoding.
 	Decode imgcodec.Options
@@ -78,6 +88,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Channels < 0 {
 		return o, fmt.Errorf("%d channels", o.Channels)
 	}
+	o.Decode.Alpha = o.Channels == 2 || o.Channels == 4
 	if o.MaxFileBytes <= 0 {
 		o.MaxFileBytes = 256 << 20
 	}
@@ -187,6 +198,22 @@ func Key(id string) uint64 {
 	h ^= h >> 27
 	h *= 0x94d049bb133111eb
 	return h ^ h>>31
+}
+
+// fileBuffers hold files while they are decoded.
+var fileBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// load reads and decodes image i of a source of files.
+func load(src Encoded, i int, dst *imgcodec.Image, o imgcodec.Options) error {
+	buf := fileBuffers.Get().(*[]byte)
+	defer fileBuffers.Put(buf)
+	if err := src.Encoded(i, buf); err != nil {
+		return err
+	}
+	if err := imgcodec.DecodeInto(dst, *buf, o); err != nil {
+		return fmt.Errorf("%s: %w", src.ID(i), err)
+	}
+	return nil
 }
 
 // memory is a source whose pixels are held as they are: n images of w x h x c.

@@ -363,8 +363,8 @@ func TestCIFAR(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	empty, others, broken := t.TempDir(), t.TempDir(), t.TempDir()
-	write(t, nil, others, "a.webp")
-	write(t, nil, others, "sub", "b.GIF")
+	write(t, nil, others, "a.heic")
+	write(t, nil, others, "sub", "b.TGA")
 	write(t, nil, broken, "file.bin")
 	write(t, cifarRecord([]byte{1}, 1), broken, "only-test", "test_batch.bin")
 	for _, tc := range []struct {
@@ -383,7 +383,6 @@ func TestOpenRefuses(t *testing.T) {
 		{filepath.Join(broken, "only-test"), Options{}, []string{"no such split", "data_batch_1.bin"}},
 		{empty, Options{Split: "dev"}, []string{"dev", "train", "test"}},
 		{empty, Options{Channels: -1}, []string{"channels"}},
-		{empty, Options{Channels: 2}, []string{"2 are wanted"}},
 	} {
 		_, err := Open(tc.path, tc.o)
 		if err == nil {

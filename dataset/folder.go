@@ -8,21 +8,20 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
-	"sync"
 
 	"swav/imgcodec"
 )
 
 // imageSuffixes are the file names that a folder takes for images.
 var imageSuffixes = map[string]bool{
-	".jpg": true, ".jpeg": true, ".jpe": true, ".jfif": true, ".png": true,
+	".jpg": true, ".jpeg": true, ".jpe": true, ".jfif": true, ".png": true, ".webp": true,
+	".gif": true, ".bmp": true, ".tif": true, ".tiff": true, ".npy": true,
 }
 
 // otherSuffixes are images of formats that are not read; they are counted for
 // messages.
 var otherSuffixes = map[string]bool{
-	".webp": true, ".gif": true, ".bmp": true, ".tif": true, ".tiff": true, ".tga": true,
-	".heic": true, ".heif": true, ".avif": true, ".jp2": true, ".jxl": true, ".ppm": true, ".pgm": true,
+	".tga": true, ".heic": true, ".heif": true, ".avif": true, ".jp2": true, ".jxl": true, ".ppm": true, ".pgm": true,
 }
 
 // splitFolders name the sub-folders that are splits, not classes, where
@@ -55,9 +54,7 @@ func openFolder(path string, o Options) (Source, error) {
 	}
 	f := &folder{root: path, opts: o, view: 3}
 	if o.Channels != 0 {
-		if f.view, err = viewChannels(o, 3); err != nil {
-			return nil, err
-		}
+		f.view = o.Channels
 	}
 	sub, err := splitFolder(path, o.Split)
 	if err != nil {
@@ -105,7 +102,7 @@ func splitFolder(root, split string) (string, error) {
 }
 
 func (f *folder) emptyError(unread []string) error {
-	msg := fmt.Sprintf("no images in %s: looked for files named *.jpg, *.jpeg, *.png (%s) in it and its sub-folders", f.root, imgcodec.Formats)
+	msg := fmt.Sprintf("no images in %s: looked for files named *.jpg, *.png and so on (%s) in it and its sub-folders", f.root, imgcodec.Formats)
 	if f.other > 0 {
 		msg += fmt.Sprintf("; %d images of other formats are there, convert them first", f.other)
 	}
@@ -230,17 +227,11 @@ func (f *folder) ID(i int) string { return f.files[i] }
 // Path is the file of image i.
 func (f *folder) Path(i int) string { return filepath.Join(f.root, filepath.FromSlash(f.files[i])) }
 
-// fileBuffers hold files while they are decoded.
-var fileBuffers = sync.Pool{New: func() any { return new([]byte) }}
+func (f *folder) Load(i int, dst *imgcodec.Image) error { return load(f, i, dst, f.opts.Decode) }
 
-func (f *folder) Load(i int, dst *imgcodec.Image) error {
-	buf := fileBuffers.Get().(*[]byte)
-	defer fileBuffers.Put(buf)
-	err := readFile(buf, f.Path(i), f.opts.MaxFileBytes)
-	if err == nil {
-		err = imgcodec.DecodeInto(dst, *buf, f.opts.Decode)
-	}
-	if err != nil {
+// Encoded reads the file of image i.
+func (f *folder) Encoded(i int, buf *[]byte) error {
+	if err := readFile(buf, f.Path(i), f.opts.MaxFileBytes); err != nil {
 		return fmt.Errorf("%s: %w", f.files[i], err)
 	}
 	return nil

@@ -40,13 +40,26 @@ func exifOrientation(tiff []byte) int {
 // orient turns m so that it stands upright. Orientations 5 to 8 swap width and
 // height.
 func orient(m *Image, o int) {
-	w, h, c := m.W, m.H, m.C
-	src := append([]byte(nil), m.Pix...)
+	w, h := m.W, m.H
 	if o >= 5 {
 		m.W, m.H = h, w
 	}
-	for y := range m.H {
-		for x := range m.W {
+	turn(m.Pix, w, h, m.C, o)
+	turn(m.Deep, w, h, m.C, o)
+}
+
+// turn does orient's work on w x h stored pixels.
+func turn[T byte | uint16](pix []T, w, h, c, o int) {
+	if len(pix) == 0 {
+		return
+	}
+	src := append([]T(nil), pix...)
+	tw, th := w, h
+	if o >= 5 {
+		tw, th = h, w
+	}
+	for y := range th {
+		for x := range tw {
 			sx, sy := x, y
 			switch o {
 			case 2: // mirrored
@@ -64,7 +77,7 @@ func orient(m *Image, o int) {
 			case 8: // stored turned right
 				sx, sy = w-1-y, x
 			}
-			copy(m.Pix[(y*m.W+x)*c:][:c], src[(sy*w+sx)*c:])
+			copy(pix[(y*tw+x)*c:][:c], src[(sy*w+sx)*c:])
 		}
 	}
 }

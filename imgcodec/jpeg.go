@@ -17,7 +17,7 @@ const (
 // readJPEGInfo walks the marker segments up to the first scan. It reads size
 // and component count from the frame header and the orientation from EXIF.
 func readJPEGInfo(data []byte) (Info, error) {
-	info := Info{Format: "jpeg", Orientation: 1}
+	info := Info{Depth: 8, Orientation: 1}
 	for p := 2; ; {
 		// Fill bytes may precede a marker; bytes that are none are skipped, as
 		// libjpeg does.
