@@ -23,22 +23,28 @@ type Scratch struct {
 	rows []byte // after the resize along x
 	a, b []byte // the crop and its twin for the blur
 	luma []byte // one-channel copy of a colour crop
+	deep deepScratch
 
 	// OnStage, if set, sees the 8-bit crop (size x size x c, interleaved) after
 	// each stage. A one-channel image keeps c = 1 until normalisation. It is
-	// there for verification; pix is valid during the call only.
+	// there for verification; pix is valid during the call only. Images of 16-bit
+	// samples have no such stages.
 	OnStage func(s Stage, pix []byte, c int)
 }
 
-// Normalizer maps 8-bit samples to (x/255 - mean) / std by table.
-type Normalizer struct{ table [][256]float32 }
+// Normalizer maps 8-bit samples to (x/255 - mean) / std by table, and those of
+// 16 bits, as a share of 65535, without.
+type Normalizer struct {
+	table     [][256]float32
+	mean, std []float32
+}
 
 // NewNormalizer makes the tables; the number of means is the number of channels.
 func NewNormalizer(mean, std []float32) *Normalizer {
 	if len(mean) != len(std) || len(mean) == 0 {
 		panic(fmt.Sprintf("augment: %d means and %d deviations", len(mean), len(std)))
 	}
-	n := &Normalizer{table: make([][256]float32, len(mean))}
+	n := &Normalizer{table: make([][256]float32, len(mean)), mean: mean, std: std}
 	for c := range n.table {
 		for v := range n.table[c] {
 			n.table[c][v] = (float32(v)/255 - mean[c]) / std[c]
@@ -66,6 +72,10 @@ func (n *Normalizer) CheckImage(c int) error {
 // Brightness and contrast work on any number of channels, saturation, hue and
 // grayscale on three only; on others they change nothing.
 func Apply(dst []float32, img *imgcodec.Image, p *Params, norm *Normalizer, s *Scratch) {
+	if img.IsDeep() {
+		applyDeep(dst, img, p, norm, s)
+		return
+	}
 	c := cropResize(img, p.Crop, p.Size, p.Size, window{0, 0, p.Size, p.Size}, p.Flip, norm, s)
 	a := s.a
 	s.stage(Cropped, a, c)
@@ -104,6 +114,11 @@ func Center(dst []float32, img *imgcodec.Image, resize, size int, norm *Normaliz
 	}
 	whole := Rect{Height: img.H, Width: img.W}
 	win := window{centre(w, size), centre(h, size), size, size}
+	if img.IsDeep() {
+		c := deepCropResize(img, whole, w, h, win, false, norm, s)
+		norm.applyDeep(dst, s.deep.a, c)
+		return
+	}
 	c := cropResize(img, whole, w, h, win, false, norm, s)
 	norm.Apply(dst, s.a, c)
 }
@@ -139,13 +154,7 @@ type window struct{ x, y, w, h int }
 // cropResize resizes the crop to w x h pixels and leaves the window of that in
 // s.a. It returns the channels there.
 func cropResize(img *imgcodec.Image, crop Rect, w, h int, win window, flip bool, norm *Normalizer, s *Scratch) int {
-	if err := norm.CheckImage(img.C); err != nil {
-		panic("augment: " + err.Error())
-	}
-	if crop.Top < 0 || crop.Left < 0 || crop.Height < 1 || crop.Width < 1 ||
-		crop.Top > img.H-crop.Height || crop.Left > img.W-crop.Width {
-		panic(fmt.Sprintf("augment: crop %+v of an image of %d x %d pixels", crop, img.W, img.H))
-	}
+	checkCrop(img, crop, norm)
 	c, stride := img.C, img.W*img.C
 	src := img.Pix[crop.Top*stride+crop.Left*c:]
 	if c == 3 && norm.Channels() == 1 {
@@ -162,6 +171,16 @@ func cropResize(img *imgcodec.Image, crop Rect, w, h int, win window, flip bool,
 	s.a = grow(s.a, win.w*win.h*c)
 	resizeColumns(s.a, s.rows, win.h, win.w*c, first, &s.y)
 	return c
+}
+
+func checkCrop(img *imgcodec.Image, crop Rect, norm *Normalizer) {
+	if err := norm.CheckImage(img.C); err != nil {
+		panic("augment: " + err.Error())
+	}
+	if crop.Top < 0 || crop.Left < 0 || crop.Height < 1 || crop.Width < 1 ||
+		crop.Top > img.H-crop.Height || crop.Left > img.W-crop.Width {
+		panic(fmt.Sprintf("augment: crop %+v of an image of %d x %d pixels", crop, img.W, img.H))
+	}
 }
 
 func (s *Scratch) toLuma(src []byte, w, h, stride int) []byte {

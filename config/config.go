@@ -30,7 +30,8 @@ type Recipe struct {
 
 // Data says what is read of the source given by --data.
 type Data struct {
-	Channels  int     `toml:"channels" range:"[0,1024]" doc:"channels that images are converted to: 0 as they are stored, 1 gray, 3 RGB"`
+	Channels  int     `toml:"channels" range:"[0,1024]" doc:"channels of the views: 1 gray, 3 RGB, or as many as all images have; 0: 3, or that many"`
+	Depth     int     `toml:"depth" range:"[8,16]" doc:"bits kept of images that store 16: 8, as the original, or 16; auto measures it"`
 	Exif      string  `toml:"exif" oneof:"apply ignore" doc:"orientation written by cameras: apply or ignore"`
 	MaxPixels int     `toml:"max_pixels" range:"[1,4294967296]" doc:"larger images are skipped before they are decoded"`
 	MaxSkip   float64 `toml:"max_skip" range:"[0,1]" doc:"share of unreadable images at which the run stops"`
@@ -136,7 +137,7 @@ type Eval struct {
 // that a recipe file leaves out have these values.
 func Default() *Recipe {
 	return &Recipe{
-		Data: Data{Exif: "apply", MaxPixels: 64 << 20, MaxSkip: 0.01, Split: "train", EvalSplit: "test"},
+		Data: Data{Depth: 8, Exif: "apply", MaxPixels: 64 << 20, MaxSkip: 0.01, Split: "train", EvalSplit: "test"},
 		Crops: []Crop{
 			{Count: 2, Size: 224, MinScale: 0.14, MaxScale: 1},
 			{Count: 6, Size: 96, MinScale: 0.05, MaxScale: 0.14},

@@ -29,6 +29,9 @@ func (r *Recipe) Validate() error {
 		}
 	}
 	c := &checker{}
+	if d := r.Data.Depth; d != 8 && d != 16 {
+		c.fail("data.depth", "%d bits: want 8 or 16", d)
+	}
 	r.checkCrops(c)
 	r.checkAugment(c)
 	r.checkModel(c)
@@ -118,7 +121,7 @@ func (r *Recipe) checkChannels(n int) error {
 		list []float64
 	}{{"augment.mean", r.Augment.Mean}, {"augment.std", r.Augment.Std}} {
 		if len(v.list) != 1 && len(v.list) != n {
-			return &Error{Key: v.key, Msg: fmt.Sprintf("%s: %d numbers for %d channels: want %d, or one for all", v.key, len(v.list), n, n)}
+			return &Error{Key: v.key, Msg: fmt.Sprintf("%s: %d numbers for %d channels: want %d, or one for all (`swav data stats` measures them)", v.key, len(v.list), n, n)}
 		}
 	}
 	return nil

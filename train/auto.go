@@ -20,7 +20,7 @@ import (
 // looking at some of them and timing this machine. set are keys that the user
 // has fixed (KEY=VALUE), which the choice is planned around.
 func Auto(ctx context.Context, data string, budget time.Duration, set ...string) (*config.Recipe, []config.Choice, error) {
-	src, err := dataset.Open(data, dataset.Options{})
+	src, err := dataset.Open(data, dataset.Options{Decode: imgcodec.Options{Deep: true}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -44,6 +44,7 @@ func Facts(ctx context.Context, src dataset.Source) (config.DataFacts, error) {
 	var widths, heights []int
 	var img imgcodec.Image
 	var last error
+	kinds := map[int]*imgcodec.Moments{} // by number of channels
 	for _, i := range sample(src.Len(), factImages, 1) {
 		if err := ctx.Err(); err != nil {
 			return f, err
@@ -53,9 +54,27 @@ func Facts(ctx context.Context, src dataset.Source) (config.DataFacts, error) {
 			continue
 		}
 		widths, heights = append(widths, img.W), append(heights, img.H)
+		if img.IsDeep() {
+			f.Depth = 16
+		}
+		if kinds[img.C] == nil {
+			kinds[img.C] = new(imgcodec.Moments)
+		}
+		kinds[img.C].Add(&img)
 	}
 	if len(widths) == 0 {
 		return f, fmt.Errorf("%s: none of %d images that were tried can be read: %w", src.Name(), min(src.Len(), factImages), last)
+	}
+	for c := range kinds {
+		if len(kinds) == 1 { // otherwise as the source suggests
+			f.Channels = c
+		}
+	}
+	if k := kinds[f.Channels]; k != nil {
+		f.Mean, f.Std = k.MeanStd()
+		for c := range f.Std {
+			f.Std[c] = max(f.Std[c], 1e-4) // of a channel that says nothing
+		}
 	}
 	sort.Ints(widths)
 	sort.Ints(heights)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"sort"
 
+	"swav/augment"
 	"swav/config"
 	"swav/dataset"
 	"swav/engine"
@@ -274,7 +275,7 @@ func EvalSize(r *config.Recipe) int { return r.Crops[0].Size }
 // embed runs the images of src with the given numbers (nil: all) through a
 // model.
 func (v *viewer) embed(ctx context.Context, m *engine.Model, src dataset.Source, index []int) (*Embedded, error) {
-	norm, err := views(v.recipe, m.Net.Arch.InChannels)
+	norm, err := Views(v.recipe, m.Net.Arch.InChannels)
 	if err != nil {
 		return nil, err
 	}
@@ -318,18 +319,39 @@ func rawPixels(refs, queries dataset.Source) (a, b *Embedded, err error) {
 	if b, err = pixels(queries, side); err != nil {
 		return nil, nil, err
 	}
-	eval.Standardize(len(a.Features)/(refs.Len()*side*side), a.Features, b.Features)
+	channels := len(a.Features) / (refs.Len() * side * side)
+	eval.Standardize(channels, a.Features, b.Features)
 	return a, b, nil
 }
 
+// pixels shrinks images to squares. What is no ordinary picture (16 bits, or
+// other than one or three channels) is cut from the centre instead, with all that
+// it has.
 func pixels(src dataset.Source, side int) (*Embedded, error) {
 	out := &Embedded{Index: everything(src)}
 	channels := src.Channels()
-	if channels != 1 {
-		channels = 3
-	}
 	var img imgcodec.Image
-	var err error
+	err := src.Load(0, &img)
+	if err != nil {
+		return nil, err
+	}
+	if img.IsDeep() || channels != 1 && channels != 3 {
+		ones := make([]float32, channels)
+		for c := range ones {
+			ones[c] = 1
+		}
+		norm := augment.NewNormalizer(make([]float32, channels), ones)
+		var scratch augment.Scratch
+		one := side * side * channels
+		out.Features = make([]float32, src.Len()*one)
+		for i := range src.Len() {
+			if err := src.Load(i, &img); err != nil {
+				return nil, err
+			}
+			augment.Center(out.Features[i*one:(i+1)*one], &img, side, side, norm, &scratch)
+		}
+		return out, nil
+	}
 	_, out.Features, err = eval.Pixels(src.Len(), side, channels, func(i int) (image.Image, error) {
 		if err := src.Load(i, &img); err != nil {
 			return nil, err

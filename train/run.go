@@ -230,7 +230,7 @@ func (t *run) writeRecipe() error {
 // start opens the loader at the state's position and announces the run.
 func (t *run) start() error {
 	r := t.recipe
-	v, err := views(r, t.arch.InChannels)
+	v, err := Views(r, t.arch.InChannels)
 	if err != nil {
 		return err
 	}

@@ -30,12 +30,41 @@ func OpenData(path string, r *config.Recipe, part string) (dataset.Source, error
 	if channels == 0 {
 		channels = r.Data.Channels
 	}
-	return dataset.Open(path, dataset.Options{Split: split, Channels: channels,
-		Decode: imgcodec.Options{IgnoreOrientation: r.Data.Exif == "ignore", MaxPixels: r.Data.MaxPixels}})
+	o := dataset.Options{Split: split, Channels: channels,
+		Decode: imgcodec.Options{IgnoreOrientation: r.Data.Exif == "ignore", MaxPixels: r.Data.MaxPixels, Deep: r.Data.Depth == 16}}
+	src, err := dataset.Open(path, o)
+	if err != nil || channels != 0 {
+		return src, err
+	}
+	if o.Channels = ownChannels(src); o.Channels == src.Channels() {
+		return src, nil
+	}
+	return dataset.Open(path, o)
 }
 
-// views is a recipe's augmentation for images of the given channels.
-func views(r *config.Recipe, channels int) (augment.Recipe, error) {
+// ownChannels is the number of channels that the first images have, where it is
+// one that cannot be converted to what the source gives: then it is meant.
+func ownChannels(src dataset.Source) int {
+	const looks = 8
+	own := 0
+	var img imgcodec.Image
+	for i := range min(src.Len(), looks) {
+		if err := src.Load(i, &img); err != nil {
+			continue
+		}
+		if img.C == 1 || img.C == 3 || own != 0 && img.C != own {
+			return src.Channels()
+		}
+		own = img.C
+	}
+	if own == 0 {
+		return src.Channels()
+	}
+	return own
+}
+
+// Views is a recipe's augmentation for images of the given channels.
+func Views(r *config.Recipe, channels int) (augment.Recipe, error) {
 	a := r.Augment
 	mean, err := perChannel("augment.mean", a.Mean, channels)
 	if err != nil {
@@ -77,7 +106,7 @@ func perChannel(key string, x []float64, channels int) ([]float32, error) {
 		}
 		out[0] = float32(sum / float64(len(x)))
 	default:
-		return nil, fmt.Errorf("%s has %d numbers, the images have %d channels: give one number, or one a channel (--set %s=…)", key, len(x), channels, key)
+		return nil, fmt.Errorf("%s has %d numbers, the images have %d channels: give one number, or one a channel (--set %s=…; `swav data stats` measures them)", key, len(x), channels, key)
 	}
 	return out, nil
 }
