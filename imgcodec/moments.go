@@ -62,3 +62,12 @@ func (s *Moments) Merge(other *Moments) {
 		s.square[c] += other.square[c]
 	}
 }
+
+// Repeat is what a single channel gives when it is repeated c times.
+func (s *Moments) Repeat(c int) *Moments {
+	r := &Moments{n: s.n}
+	for range c {
+		r.mean, r.square = append(r.mean, s.mean[0]), append(r.square, s.square[0])
+	}
+	return r
+}

@@ -27,13 +27,7 @@ func NewNPY(w io.Writer, rows, cols int) (*NPYWriter, error) {
 	if rows < 0 || cols < 0 {
 		return nil, fmt.Errorf("write npy: matrix %d x %d", rows, cols)
 	}
-	dict := fmt.Sprintf("{'descr': '<f4', 'fortran_order': False, 'shape': (%d, %d), }", rows, cols)
-	// Magic, version 1.0, length (2 bytes), dictionary, line feed: whole 64 bytes.
-	pad := (64 - (len(NPYMagic)+4+len(dict)+1)%64) % 64
-	dict += strings.Repeat(" ", pad) + "\n"
-	header := append([]byte(NPYMagic), 1, 0)
-	header = binary.LittleEndian.AppendUint16(header, uint16(len(dict)))
-	if _, err := w.Write(append(header, dict...)); err != nil {
+	if _, err := w.Write(NPYHeader{DType: "<f4", Shape: []int{rows, cols}}.Append(nil)); err != nil {
 		return nil, fmt.Errorf("write npy: %w", err)
 	}
 	return &NPYWriter{w: w, rows: rows, cols: cols}, nil
@@ -66,6 +60,30 @@ type NPYHeader struct {
 	DType   string // as NumPy writes it: "<f4", "|u1"
 	Fortran bool   // the first axis is the fastest
 	Shape   []int
+}
+
+// Append appends the header as it stands in a file: magic, version 1.0, length,
+// dictionary, spaces up to whole 64 bytes.
+func (h NPYHeader) Append(b []byte) []byte {
+	order, shape := "False", ""
+	if h.Fortran {
+		order = "True"
+	}
+	for i, d := range h.Shape {
+		if i > 0 {
+			shape += ", "
+		}
+		shape += strconv.Itoa(d)
+	}
+	if len(h.Shape) == 1 {
+		shape += ","
+	}
+	dict := fmt.Sprintf("{'descr': '%s', 'fortran_order': %s, 'shape': (%s), }", h.DType, order, shape)
+	pad := (64 - (len(NPYMagic)+4+len(dict)+1)%64) % 64
+	dict += strings.Repeat(" ", pad) + "\n"
+	b = append(append(b, NPYMagic...), 1, 0)
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(dict)))
+	return append(b, dict...)
 }
 
 // ReadNPYHeader reads up to where the elements begin. It says nothing about
