@@ -60,7 +60,7 @@ func (n *Normalizer) Channels() int { return len(n.table) }
 // channels: equal counts, grey to anything of three, colour to grey.
 func (n *Normalizer) CheckImage(c int) error {
 	if want := n.Channels(); c != want && !(c == 1 && want == 3) && !(c == 3 && want == 1) {
-		return fmt.Errorf("image has %d channels, views have %d", c, want)
+		return fmt.Errorf("image has %d channels, views have %d (data.channels, model.in_channels)", c, want)
 	}
 	return nil
 }

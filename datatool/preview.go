@@ -95,8 +95,12 @@ func (p *previewer) row(src dataset.Source, i int) (runlog.SheetRow, error) {
 		white = float64(max(1, slices.Max(img.Deep))) / 65535
 	}
 	original := cell(whole, nil)
+	channels := "1 channel"
+	if img.C > 1 {
+		channels = fmt.Sprintf("%d channels", img.C)
+	}
 	row := runlog.SheetRow{Title: path.Base(src.ID(i)),
-		Lines: []string{fmt.Sprintf("%d x %d, %d channels", img.W, img.H, img.C)}, Images: []image.Image{original}}
+		Lines: []string{fmt.Sprintf("%d x %d, %s", img.W, img.H, channels)}, Images: []image.Image{original}}
 	if l := src.Label(i); l >= 0 {
 		row.Lines = append(row.Lines, src.Classes()[l])
 	}
