@@ -496,3 +496,25 @@ func FuzzIDX(f *testing.F) {
 		}
 	})
 }
+
+// Where two or four channels are wanted, alpha is one of them.
+func TestAlphaIsAChannelWhereItIsWanted(t *testing.T) {
+	dir := t.TempDir()
+	m := image.NewNRGBA(image.Rect(0, 0, 1, 1))
+	m.SetNRGBA(0, 0, color.NRGBA{R: 1, G: 2, B: 3, A: 4})
+	var b bytes.Buffer
+	if err := png.Encode(&b, m); err != nil {
+		t.Fatal(err)
+	}
+	write(t, b.Bytes(), dir, "a.png")
+	for channels, want := range map[int][]byte{0: {1, 2, 3}, 3: {1, 2, 3}, 4: {1, 2, 3, 4}, 5: {1, 2, 3}} {
+		src, err := Open(dir, Options{Channels: channels})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var img imgcodec.Image
+		if err := src.Load(0, &img); err != nil || !bytes.Equal(img.Pix, want) {
+			t.Errorf("%d channels: %v, %v, want %v", channels, img.Pix, err, want)
+		}
+	}
+}

@@ -26,11 +26,13 @@ func (r *Report) WriteText(w io.Writer) error {
 	if r.Bytes > 0 {
 		line("size", "%.1f MB", float64(r.Bytes)/1e6)
 	}
-	line("formats", "%s", counts(r.Formats, func(f string) string { return f }))
-	line("channels", "%s", counts(r.Channels, func(c int) string { return fmt.Sprint(c) }))
-	line("bits", "%s", counts(r.Depths, func(d int) string { return fmt.Sprint(d) }))
-	line("width", "%d to %d, median %d", r.Width.Min, r.Width.Max, r.Width.Median)
-	line("height", "%d to %d, median %d", r.Height.Min, r.Height.Max, r.Height.Median)
+	if len(r.Formats) > 0 {
+		line("formats", "%s", counts(r.Formats, func(f string) string { return f }))
+		line("channels", "%s", counts(r.Channels, func(c int) string { return fmt.Sprint(c) }))
+		line("bits", "%s", counts(r.Depths, func(d int) string { return fmt.Sprint(d) }))
+		line("width", "%d to %d, median %d", r.Width.Min, r.Width.Max, r.Width.Median)
+		line("height", "%d to %d, median %d", r.Height.Min, r.Height.Max, r.Height.Median)
+	}
 	if r.Turned > 0 {
 		line("turned", "%d by their EXIF orientation", r.Turned)
 	}

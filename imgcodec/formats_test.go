@@ -157,6 +157,7 @@ type tiffSpec struct {
 	photo       int
 	extra       []int
 	bytes       int
+	orientation int // 0: none is written
 }
 
 // sample is the value of channel c at (x, y) in the files of writeTIFF.
@@ -233,6 +234,9 @@ func writeTIFF(w, h, c int, s tiffSpec) []byte {
 	entries := []entry{{tagWidth, []int{w}}, {tagHeight, []int{h}}, {tagBits, bits}, {tagCompression, []int{compression}}, {tagPhotometric, []int{s.photo}}}
 	if s.tile == 0 {
 		entries = append(entries, entry{tagStrips, places})
+	}
+	if s.orientation > 0 {
+		entries = append(entries, entry{tagOrientation, []int{s.orientation}})
 	}
 	entries = append(entries, entry{tagSamples, []int{c}})
 	if s.tile == 0 {
@@ -416,6 +420,38 @@ func TestChannelsAreLimited(t *testing.T) {
 	for limit, ok := range map[int]bool{100*100*90*2/8 - 1: false, 100 * 100 * 90 * 2 / 8: true} {
 		if _, err := Decode(file, Options{MaxPixels: limit}); (err == nil) != ok || !ok && !errors.Is(err, ErrTooLarge) {
 			t.Errorf("limit %d: %v", limit, err)
+		}
+	}
+}
+
+// EXIF and TIFF say how to turn an image, whatever the format.
+func TestOrientationOfOtherFormats(t *testing.T) {
+	stored := encodePNG(t, photo(6, 4))
+	exif := []byte("MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00")
+	chunk := append([]byte("eXIf"), exif...)
+	chunk = binary.BigEndian.AppendUint32(chunk, crc32.ChecksumIEEE(chunk))
+	chunk = append(binary.BigEndian.AppendUint32(nil, uint32(len(exif))), chunk...)
+	header, end := 8+25, len(stored)-12
+	for name, file := range map[string][]byte{
+		"png, before the pixels": slices.Concat(stored[:header], chunk, stored[header:]),
+		"png, after the pixels":  slices.Concat(stored[:end], chunk, stored[end:]),
+		"tiff":                   writeTIFF(6, 4, 5, tiffSpec{order: binary.LittleEndian, bytes: 2, photo: blackIsZero, orientation: 6}),
+	} {
+		for _, deep := range []bool{false, true} {
+			plain, err := Decode(file, Options{Deep: deep, IgnoreOrientation: true})
+			if err != nil || plain.W != 6 || plain.H != 4 {
+				t.Fatalf("%s: as stored: %v", name, err)
+			}
+			turned, err := Decode(file, Options{Deep: deep})
+			if err != nil || turned.W != 4 || turned.H != 6 {
+				t.Fatalf("%s: turned: %v", name, err)
+			}
+			for c := range plain.C { // the lower left corner comes to the upper left
+				from, to := 3*6*plain.C+c, c
+				if deep && plain.IsDeep() && plain.Deep[from] != turned.Deep[to] || !plain.IsDeep() && plain.Pix[from] != turned.Pix[to] {
+					t.Errorf("%s: another corner", name)
+				}
+			}
 		}
 	}
 }
