@@ -1,16 +1,13 @@
 package kernel
 
-// ShiftHue implements Set. float32 throughout gives what Pillow's mixture with
-// float64 gives, for every colour and shift.
+// ShiftHue implements Set. It has Pillow's results for every colour and shift,
+// though Pillow goes through float64 here and there.
 func (Plain) ShiftHue(rgb []byte, shift byte) {
 	r, g, b := split3(rgb)
 	for i := range r {
 		r[i], g[i], b[i] = turn(r[i], g[i], b[i], shift)
 	}
 }
-
-// byte1 is the weight of one step of 8 bits.
-const byte1 = float32(1.0 / 255)
 
 // turn turns the hue of one pixel.
 func turn(r, g, b, shift byte) (byte, byte, byte) {
@@ -19,7 +16,7 @@ func turn(r, g, b, shift byte) (byte, byte, byte) {
 		return r, g, b
 	}
 	v, span := float32(hi), float32(hi-lo)
-	s := int32(float32(span/v) * 255) // 8 bits, cut: 0 for a near-grey
+	s := float32(int32(float32(span/v) * 255)) // 8 bits, cut: 0 for a near-grey
 	// The hue in sixths of a turn.
 	m := float32(int(hi)-(int(r)+int(g)+int(b)-int(hi)-int(lo))) / span
 	var h float32
@@ -43,25 +40,15 @@ func turn(r, g, b, shift byte) (byte, byte, byte) {
 	}
 	hue := byte(int32(x*255)) + shift
 
-	sector := int32(hue) * 6 / 255
-	f, fs := float32(float32(int32(hue)*6-sector*255)*byte1), float32(float32(s)*byte1)
-	low := part(v, 1-fs)
-	down := part(v, 1-float32(fs*f))
-	up := part(v, 1-float32(fs*(1-f)))
-	switch sector {
-	case 1:
-		return down, hi, low
-	case 2:
-		return low, hi, up
-	case 3:
-		return low, down, hi
-	case 4:
-		return up, low, hi
-	case 5:
-		return hi, low, down
-	}
-	return hi, up, low
+	six := int(hue) * 6 // 255 to a sixth of a turn
+	return fade(v, s, 510-distance(six, 765)), fade(v, s, distance(six, 510)-255), fade(v, s, distance(six, 1020)-255)
 }
 
-// part is v times share, rounded.
-func part(v, share float32) byte { return byte(int32(float32(v*share) + 0.5)) }
+func distance(a, b int) int { return max(a-b, b-a) }
+
+// fade is what is left of brightness v in one channel: v (1 - s w), rounded, with
+// saturation s and weight w, cut to 8 bits, in 255ths.
+func fade(v, s float32, w int) byte {
+	x := v * (65025 - float32(s*float32(min(max(w, 0), 255))))
+	return byte(int32(float32(x*(1.0/65025)) + 0.5))
+}

@@ -65,11 +65,31 @@ static inline void store8_part(uint8_t *p, VI v, int64_t n) {
 static inline V to_float(VI v) { return __builtin_convertvector(v, V); }
 static inline VI to_int(V v) { return __builtin_convertvector(v, VI); } // cut
 
-// a where the mask is set, else b.
-static inline VI pick(VI mask, VI a, VI b) { return (a & mask) | (b & ~mask); }
-static inline V pick_f(VI mask, V a, V b) { return (V)pick(mask, (VI)a, (VI)b); }
-
+// M is a mask, a bit or a lane for each lane; choose takes a where it is set, else b.
+#if VL == 16
+typedef __mmask16 M;
+static inline M equal(VI a, VI b) { return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b); }
+static inline M negative(V v) { return _mm512_movepi32_mask((__m512i)v); }
+static inline V choose(M m, V a, V b) { return (V)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a); }
+static inline VI larger(VI a, VI b) { return (VI)_mm512_max_epi32((__m512i)a, (__m512i)b); }
+static inline VI smaller(VI a, VI b) { return (VI)_mm512_min_epi32((__m512i)a, (__m512i)b); }
+#else
+typedef VI M;
+static inline M equal(VI a, VI b) { return a == b; }
+static inline M negative(V v) { return (VI)v >> 31; }
+#if VL == 8
+static inline V choose(M m, V a, V b) { return (V)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)m); }
+static inline VI larger(VI a, VI b) { return (VI)_mm256_max_epi32((__m256i)a, (__m256i)b); }
+static inline VI smaller(VI a, VI b) { return (VI)_mm256_min_epi32((__m256i)a, (__m256i)b); }
+#else
+static inline VI pick(M m, VI a, VI b) { return (a & m) | (b & ~m); }
+static inline V choose(M m, V a, V b) { return (V)pick(m, (VI)a, (VI)b); }
 static inline VI larger(VI a, VI b) { return pick(a > b, a, b); }
 static inline VI smaller(VI a, VI b) { return pick(a < b, a, b); }
+#endif
+#endif
+
+static inline V all(float f) { return (V){0} + f; }
+static inline VI all_i(int32_t i) { return (VI){0} + i; }
 
 #endif
