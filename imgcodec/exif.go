@@ -1,6 +1,9 @@
 package imgcodec
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"image"
+)
 
 // exifOrientation reads the orientation tag of a TIFF structure, which EXIF is.
 // It returns 1 (upright) where there is none or the structure is damaged: a
@@ -47,24 +50,40 @@ func orient(m *Image, o int) {
 	}
 	for y := range m.H {
 		for x := range m.W {
-			sx, sy := x, y
-			switch o {
-			case 2: // mirrored
-				sx = w - 1 - x
-			case 3: // upside down
-				sx, sy = w-1-x, h-1-y
-			case 4:
-				sy = h - 1 - y
-			case 5:
-				sx, sy = y, x
-			case 6: // stored turned left
-				sx, sy = y, h-1-x
-			case 7:
-				sx, sy = w-1-y, h-1-x
-			case 8: // stored turned right
-				sx, sy = w-1-y, x
-			}
+			sx, sy := storedAt(x, y, w, h, o)
 			copy(m.Pix[(y*m.W+x)*c:][:c], src[(sy*w+sx)*c:])
 		}
 	}
+}
+
+// storedAt is where the pixel lies in w x h stored pixels that stands at (x, y)
+// when they are turned upright.
+func storedAt(x, y, w, h, o int) (sx, sy int) {
+	switch o {
+	case 2: // mirrored
+		return w - 1 - x, y
+	case 3: // upside down
+		return w - 1 - x, h - 1 - y
+	case 4:
+		return x, h - 1 - y
+	case 5:
+		return y, x
+	case 6: // stored turned left
+		return y, h - 1 - x
+	case 7:
+		return w - 1 - y, h - 1 - x
+	case 8: // stored turned right
+		return w - 1 - y, x
+	}
+	return x, y
+}
+
+// stored is the same for a part of the upright image.
+func stored(r image.Rectangle, w, h, o int) image.Rectangle {
+	if r.Empty() {
+		return image.Rectangle{}
+	}
+	x0, y0 := storedAt(r.Min.X, r.Min.Y, w, h, o)
+	x1, y1 := storedAt(r.Max.X-1, r.Max.Y-1, w, h, o)
+	return image.Rect(min(x0, x1), min(y0, y1), max(x0, x1)+1, max(y0, y1)+1)
 }

@@ -21,6 +21,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 )
 
@@ -62,6 +63,10 @@ func (o Options) maxPixels() int {
 type Image struct {
 	W, H, C int
 	Pix     []byte
+
+	// Region, if set, lets decoders save work: once the size is known they may
+	// call it for the part whose pixels are needed, and leave others undefined.
+	Region func(w, h int) image.Rectangle
 }
 
 // Reset gives m the size w x h x c and reuses its memory where it suffices.
@@ -85,7 +90,8 @@ type Info struct {
 	// brightness: decoders then differ more from each other.
 	Subsampled bool
 
-	frame int // JPEG: offset after the frame header
+	frame      int // JPEG: offset after the frame header
+	components int // JPEG: as stored, 1, 3 or 4
 }
 
 // Decode decodes a whole file.
@@ -119,19 +125,41 @@ func DecodeInto(dst *Image, data []byte, o Options) error {
 	if err := checkSize(info.W, info.H, o.maxPixels()); err != nil {
 		return err
 	}
+	turn := 1
+	if !o.IgnoreOrientation {
+		turn = info.Orientation
+	}
 	switch info.Format {
 	case "jpeg":
-		err = decodeJPEG(dst, data, info)
+		err = decodeJPEG(dst, data, info, dst.region(info.W, info.H, turn))
 	case "png":
 		err = decodePNG(dst, data, info)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", info.Format, err)
 	}
-	if !o.IgnoreOrientation && info.Orientation > 1 {
-		orient(dst, info.Orientation)
+	if turn > 1 {
+		orient(dst, turn)
 	}
 	return nil
+}
+
+// region is the part that is needed of w x h stored pixels, which will be turned.
+func (m *Image) region(w, h, turn int) image.Rectangle {
+	all := image.Rect(0, 0, w, h)
+	if m.Region == nil {
+		return all
+	}
+	var need image.Rectangle
+	if turn >= 5 {
+		need = m.Region(h, w)
+	} else {
+		need = m.Region(w, h)
+	}
+	if need = stored(need, w, h, turn).Intersect(all); need.Empty() {
+		return all
+	}
+	return need
 }
 
 // ReadInfo reads the header only. It does not check the size against a limit.

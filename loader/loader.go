@@ -232,7 +232,7 @@ const maxStandIns = 4096
 // the name of the image that it replaces, so that they differ from its own.
 func (l *Loader) image(b *Batch, i int, m *maker) error {
 	n := b.Indices[i]
-	m.key = augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: l.keys[n]}
+	m.begin(augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: l.keys[n]})
 	for try := 0; ; try++ {
 		err := l.skips.load(n, &m.img, l.norm)
 		if err == nil {

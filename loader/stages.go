@@ -63,7 +63,7 @@ func MeasureStages(ctx context.Context, src dataset.Source, r augment.Recipe, se
 			return s, err
 		}
 		at := int(order[i%len(order)])
-		m.key = augment.Key{Seed: seed, Epoch: i / len(order), Sample: dataset.Key(src.ID(at))}
+		m.begin(augment.Key{Seed: seed, Epoch: i / len(order), Sample: dataset.Key(src.ID(at))})
 		lap(&s.Other)
 		err := read(src, at, &m.img, m.norm)
 		lap(&s.Decode)

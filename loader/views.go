@@ -1,6 +1,8 @@
 package loader
 
 import (
+	"image"
+
 	"swav/augment"
 	"swav/imgcodec"
 )
@@ -19,11 +21,20 @@ type maker struct {
 }
 
 func newMaker(r *augment.Recipe, norm *augment.Normalizer) *maker {
-	return &maker{recipe: r, norm: norm, params: make([]augment.Params, 0, r.Views())}
+	m := &maker{recipe: r, norm: norm, params: make([]augment.Params, 0, r.Views())}
+	m.img.Region = m.region
+	return m
 }
 
-// draw draws the parameters of all views of an image of w x h pixels.
+// begin makes the image that is read next that of key.
+func (m *maker) begin(key augment.Key) { m.key, m.params = key, m.params[:0] }
+
+// draw draws the parameters of all views of an image of w x h pixels, unless
+// the decoder has asked for them.
 func (m *maker) draw(w, h int) {
+	if len(m.params) > 0 && m.w == w && m.h == h {
+		return
+	}
 	m.w, m.h, m.params = w, h, m.params[:0]
 	key := m.key
 	for g, group := range m.recipe.Groups {
@@ -32,6 +43,17 @@ func (m *maker) draw(w, h int) {
 			key.View++
 		}
 	}
+}
+
+// region is the part of an image that its crops need.
+func (m *maker) region(w, h int) image.Rectangle {
+	m.draw(w, h)
+	var r image.Rectangle
+	for i := range m.params {
+		c := &m.params[i].Crop
+		r = r.Union(image.Rect(c.Left, c.Top, c.Left+c.Width, c.Top+c.Height))
+	}
+	return r
 }
 
 // view makes view number v into dst.

@@ -89,6 +89,23 @@ static inline VI smaller(VI a, VI b) { return pick(a < b, a, b); }
 #endif
 #endif
 
+// Past the caches, where there is a way; p is aligned to a vector.
+static inline void stream(float *p, V v) {
+#if VL == 16
+	_mm512_stream_ps(p, (__m512)v);
+#elif VL == 8
+	_mm256_stream_ps(p, (__m256)v);
+#else
+	memcpy(p, &v, sizeof v);
+#endif
+}
+
+static inline void stream_end(void) {
+#if VL >= 8
+	_mm_sfence();
+#endif
+}
+
 static inline V all(float f) { return (V){0} + f; }
 static inline VI all_i(int32_t i) { return (VI){0} + i; }
 
