@@ -3,6 +3,7 @@ package imgcodec
 import (
 	"encoding/binary"
 	"image"
+	"sync"
 )
 
 // exifOrientation reads the orientation tag of a TIFF structure, which EXIF is.
@@ -40,20 +41,35 @@ func exifOrientation(tiff []byte) int {
 	return 1
 }
 
+// spares keep the memory of images that were turned.
+var spares = sync.Pool{New: func() any { return new(Image) }}
+
 // orient turns m so that it stands upright. Orientations 5 to 8 swap width and
 // height.
 func orient(m *Image, o int) {
+	spare := spares.Get().(*Image)
+	defer spares.Put(spare)
 	w, h, c := m.W, m.H, m.C
-	src := append([]byte(nil), m.Pix...)
 	if o >= 5 {
-		m.W, m.H = h, w
+		spare.Reset(h, w, c)
+	} else {
+		spare.Reset(w, h, c)
 	}
-	for y := range m.H {
-		for x := range m.W {
-			sx, sy := storedAt(x, y, w, h, o)
-			copy(m.Pix[(y*m.W+x)*c:][:c], src[(sy*w+sx)*c:])
+	at := func(x, y int) int {
+		sx, sy := storedAt(x, y, w, h, o)
+		return (sy*w + sx) * c
+	}
+	first := at(0, 0)
+	right, down := at(1, 0)-first, at(0, 1)-first // turning is linear
+	for y := range spare.H {
+		from, out := first+y*down, spare.Pix[y*spare.W*c:][:spare.W*c]
+		for ; len(out) > 0; out = out[c:] {
+			copy(out[:c], m.Pix[from:])
+			from += right
 		}
 	}
+	m.Pix, spare.Pix = spare.Pix, m.Pix
+	m.W, m.H = spare.W, spare.H
 }
 
 // storedAt is where the pixel lies in w x h stored pixels that stands at (x, y)

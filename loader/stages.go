@@ -57,6 +57,7 @@ func MeasureStages(ctx context.Context, src dataset.Source, r augment.Recipe, se
 			lap(&s.Colour)
 		}
 	}
+	var bad error
 	order := permutation(seed, 0, src.Len())
 	for i := 0; i < n; i++ {
 		if err := ctx.Err(); err != nil {
@@ -68,9 +69,8 @@ func MeasureStages(ctx context.Context, src dataset.Source, r augment.Recipe, se
 		err := read(src, at, &m.img, m.norm)
 		lap(&s.Decode)
 		if err != nil {
-			if s.Unreadable++; s.Unreadable > src.Len() {
-				return s, fmt.Errorf("%s: no image can be read: %w", src.Name(), err)
-			}
+			s.Unreadable++
+			bad = err
 			continue
 		}
 		s.Images++
@@ -80,6 +80,9 @@ func MeasureStages(ctx context.Context, src dataset.Source, r augment.Recipe, se
 			m.view(dst, v)
 			lap(&s.Normalise)
 		}
+	}
+	if s.Images == 0 {
+		return s, fmt.Errorf("%s: none of %d images can be read, such as: %w", src.Name(), s.Unreadable, bad)
 	}
 	return s, nil
 }

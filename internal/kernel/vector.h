@@ -27,6 +27,10 @@ static inline VI load8(const uint8_t *p) {
 	return (VI)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
 #elif VL == 8
 	return (VI)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+#elif defined(__SSE4_1__)
+	int32_t four;
+	memcpy(&four, p, 4);
+	return (VI)_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four));
 #else
 	VB b;
 	memcpy(&b, p, VL);
@@ -41,6 +45,10 @@ static inline void store8(uint8_t *p, VI v) {
 #elif VL == 8
 	__m128i w = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
 	_mm_storel_epi64((__m128i *)p, _mm_packus_epi16(w, w));
+#elif defined(__SSE4_1__)
+	__m128i w = _mm_packs_epi32((__m128i)v, (__m128i)v);
+	int32_t four = _mm_cvtsi128_si32(_mm_packus_epi16(w, w));
+	memcpy(p, &four, 4);
 #else
 	v &= ~(v < 0);
 	v = (v & (v < 256)) | (255 & (v > 255));
@@ -81,6 +89,10 @@ static inline M negative(V v) { return (VI)v >> 31; }
 static inline V choose(M m, V a, V b) { return (V)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)m); }
 static inline VI larger(VI a, VI b) { return (VI)_mm256_max_epi32((__m256i)a, (__m256i)b); }
 static inline VI smaller(VI a, VI b) { return (VI)_mm256_min_epi32((__m256i)a, (__m256i)b); }
+#elif defined(__SSE4_1__)
+static inline V choose(M m, V a, V b) { return (V)_mm_blendv_ps((__m128)b, (__m128)a, (__m128)m); }
+static inline VI larger(VI a, VI b) { return (VI)_mm_max_epi32((__m128i)a, (__m128i)b); }
+static inline VI smaller(VI a, VI b) { return (VI)_mm_min_epi32((__m128i)a, (__m128i)b); }
 #else
 static inline VI pick(M m, VI a, VI b) { return (a & m) | (b & ~m); }
 static inline V choose(M m, V a, V b) { return (V)pick(m, (VI)a, (VI)b); }
