@@ -59,7 +59,9 @@ func (n native) Towards(pix []byte, from byte, f float32) {
 	C.k_towards(n.k, bytePtr(pix), C.int64_t(len(pix)), C.uint8_t(from), C.float(f))
 }
 
-func (n native) Sum(pix []byte) uint64 { return uint64(C.k_sum(n.k, bytePtr(pix), C.int64_t(len(pix)))) }
+func (n native) Sum(pix []byte) uint64 {
+	return uint64(C.k_sum(n.k, bytePtr(pix), C.int64_t(len(pix))))
+}
 
 func (n native) SumLuma(rgb []byte) uint64 {
 	return uint64(C.k_sum_luma(n.k, bytePtr(rgb), C.int64_t(len(rgb)/3)))
