@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"swav/imgcodec"
+	"swav/internal/kernel"
 )
 
 // Images of 16-bit samples take the path below: the same operations in the same
@@ -36,9 +37,9 @@ func applyDeep(dst []float32, img *imgcodec.Image, p *Params, norm *Normalizer, 
 	if p.Grayscale && c == 3 {
 		deepSaturate(a, 0)
 	}
-	if f, ok := boxFor(p.BlurSigma); ok && p.BlurSigma > 0 {
-		s.deep.b = grow(s.deep.b, len(a))
-		f.deepBlur(a, s.deep.b, p.Size, p.Size, c)
+	if f, ok := kernel.BoxFor(p.BlurSigma); ok && p.BlurSigma > 0 {
+		s.deep.b = kernel.Grow(s.deep.b, len(a))
+		deepBlur(f, a, s.deep.b, p.Size, p.Size, c)
 	}
 	if p.Solarize {
 		for i, v := range a {
@@ -54,39 +55,34 @@ func applyDeep(dst []float32, img *imgcodec.Image, p *Params, norm *Normalizer, 
 func deepCropResize(img *imgcodec.Image, crop Rect, w, h int, win window, flip bool, norm *Normalizer, s *Scratch) int {
 	checkCrop(img, crop, norm)
 	c := img.C
-	s.x.set(crop.Width, w, win.x, win.w)
-	s.y.set(crop.Height, h, win.y, win.h)
-	first := int(s.y.first[0])
-	last := int(s.y.first[win.h-1] + s.y.count[win.h-1])
+	s.x.Set(crop.Width, w, win.x, win.w, flip)
+	s.y.Set(crop.Height, h, win.y, win.h, false)
+	first, rows := s.y.Begin, s.y.End-s.y.Begin
 	d := &s.deep
-	d.rows = grow(d.rows, (last-first)*win.w*c)
-	const unit = 1.0 / (1 << weightBits) / 65535
-	for y := range last - first {
+	d.rows = kernel.Grow(d.rows, rows*win.w*c)
+	const unit = 1.0 / (1 << kernel.WeightBits) / 65535
+	for y := range rows {
 		in := img.Deep[((crop.Top+first+y)*img.W+crop.Left)*c:]
 		out := d.rows[y*win.w*c:][:win.w*c]
 		for x := range win.w {
-			weights := s.x.w[x*s.x.width:][:s.x.count[x]]
-			px := in[c*int(s.x.first[x]):]
-			o := x * c
-			if flip {
-				o = (win.w - 1 - x) * c
-			}
+			weights := s.x.W[x*s.x.Width:][:s.x.Count[x]]
+			px := in[c*int(s.x.First[x]):]
 			for ch := range c {
 				var sum float32
 				for k, wk := range weights {
 					sum += float32(float32(wk) * float32(px[k*c+ch]))
 				}
-				out[o+ch] = sum * unit
+				out[x*c+ch] = sum * unit
 			}
 		}
 	}
-	d.a = grow(d.a, win.w*win.h*c)
+	d.a = kernel.Grow(d.a, win.w*win.h*c)
 	for y := range win.h {
 		out := d.a[y*win.w*c:][:win.w*c]
 		clear(out)
-		for k, wk := range s.y.w[y*s.y.width:][:s.y.count[y]] {
-			f := float32(wk) / (1 << weightBits)
-			in := d.rows[(int(s.y.first[y])-first+k)*win.w*c:][:len(out)]
+		for k, wk := range s.y.W[y*s.y.Width:][:s.y.Count[y]] {
+			f := float32(wk) / (1 << kernel.WeightBits)
+			in := d.rows[(int(s.y.First[y])-first+k)*win.w*c:][:len(out)]
 			for i, v := range in {
 				out[i] += float32(f * v)
 			}
@@ -182,36 +178,36 @@ func deepShiftHue(pix []float32, turns float64) {
 }
 
 // deepBlur is blur on float32 samples: three boxes along x, three along y.
-func (f box) deepBlur(a, b []float32, w, h, c int) {
+func deepBlur(f kernel.Box, a, b []float32, w, h, c int) {
 	for range 3 {
 		for y := range h {
 			for ch := range c {
-				f.line(b[y*w*c+ch:], a[y*w*c+ch:], w, c)
+				deepLine(f, b[y*w*c+ch:], a[y*w*c+ch:], w, c)
 			}
 		}
 		a, b = b, a
 	}
 	for range 3 {
 		for x := range w * c {
-			f.line(b[x:], a[x:], h, w*c)
+			deepLine(f, b[x:], a[x:], h, w*c)
 		}
 		a, b = b, a
 	}
 	// Six passes: the result is in the caller's a again.
 }
 
-// line filters n samples that are step apart, with repeated borders.
-func (f box) line(out, in []float32, n, step int) {
+// deepLine filters n samples that are step apart, with repeated borders.
+func deepLine(f kernel.Box, out, in []float32, n, step int) {
 	at := func(i int) float64 { return float64(in[min(max(i, 0), n-1)*step]) }
-	ww, fw := float64(f.ww)/(1<<24), float64(f.fw)/(1<<24)
+	ww, fw := float64(f.Full)/(1<<24), float64(f.Far)/(1<<24)
 	var sum float64
-	for k := -f.r; k <= f.r; k++ {
+	for k := -f.R; k <= f.R; k++ {
 		sum += at(k)
 	}
 	for i := range n {
-		next := at(i + f.r + 1)
-		out[i*step] = float32(float64(sum*ww) + float64((at(i-f.r-1)+next)*fw))
-		sum += next - at(i-f.r)
+		next := at(i + f.R + 1)
+		out[i*step] = float32(float64(sum*ww) + float64((at(i-f.R-1)+next)*fw))
+		sum += next - at(i-f.R)
 	}
 }
 
@@ -224,7 +220,7 @@ func (n *Normalizer) applyDeep(dst, pix []float32, c int) {
 	for i := range len(pix) / c {
 		for ch := range want {
 			v := pix[i*c+min(ch, c-1)] // grey is repeated
-			dst[i*want+ch] = (v - n.mean[ch]) / n.std[ch]
+			dst[i*want+ch] = float32(v*255*n.scale[ch]) + n.shift[ch]
 		}
 	}
 }

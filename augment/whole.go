@@ -21,5 +21,10 @@ func Resize(dst, src *imgcodec.Image, w, h int, s *Scratch) {
 	}
 	cropResize(src, whole, w, h, win, false, norm, s)
 	dst.Reset(w, h, src.C)
-	copy(dst.Pix, s.a)
+	plane := w * h
+	for i := range plane { // s.a has a plane for each channel
+		for c := range src.C {
+			dst.Pix[i*src.C+c] = s.a[c*plane+i]
+		}
+	}
 }

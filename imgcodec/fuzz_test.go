@@ -81,12 +81,17 @@ func fuzz(f *testing.F, more [][]byte, kinds ...string) {
 		if m.W < 1 || m.H < 1 || m.C < 1 || m.W*m.H > limit || len(m.Pix)+len(m.Deep) != m.W*m.H*m.C {
 			t.Fatalf("%d x %d x %d, %d and %d samples", m.W, m.H, m.C, len(m.Pix), len(m.Deep))
 		}
+		need := image.Rect(m.W/2, m.H/2, m.W/2+1, m.H/2+1) // far from the edges of larger ones
+		part := Image{Region: func(int, int) image.Rectangle { return need }}
+		if err := DecodeInto(&part, data, Options{MaxPixels: limit}); err != nil {
+			t.Fatalf("the whole decodes, %v of it does not: %v", need, err)
+		}
 	})
 }
 
 func FuzzJPEG(f *testing.F) {
 	jpg := encodeJPEG(f, photo(20, 12))
-	fuzz(f, [][]byte{withOrientation(jpg, 6, binary.LittleEndian), resized(jpg, 65500, 2)}, "jpeg", "jpeg grey")
+	fuzz(f, [][]byte{withOrientation(jpg, 6, binary.LittleEndian), resized(jpg, 65500, 2), encodeJPEG(f, photo(160, 150))}, "jpeg", "jpeg grey")
 }
 
 func FuzzPNG(f *testing.F)  { fuzz(f, [][]byte{bomb(10, 10)}, "png", "png grey") }

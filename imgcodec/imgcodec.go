@@ -25,6 +25,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"strings"
 
@@ -75,6 +76,10 @@ type Image struct {
 	W, H, C int
 	Pix     []byte   // 8-bit samples; empty where IsDeep
 	Deep    []uint16 // 16-bit samples; empty otherwise
+
+	// Region, if set, lets decoders save work: once the size is known they may
+	// call it for the part whose pixels are needed, and leave others undefined.
+	Region func(w, h int) image.Rectangle
 }
 
 // Reset gives m the size w x h x c in 8 bits and reuses its memory where it
@@ -112,7 +117,8 @@ type Info struct {
 	// brightness: decoders then differ more from each other.
 	Subsampled bool
 
-	frame int // JPEG: offset after the frame header
+	frame      int // JPEG: offset after the frame header
+	components int // JPEG: as stored, 1, 3 or 4
 }
 
 // format is one kind of file.
@@ -124,13 +130,18 @@ type format struct {
 }
 
 var formats = []format{
-	{"jpeg", hasPrefix("\xff\xd8"), readJPEGInfo, func(dst *Image, data []byte, info Info, _ Options) error { return decodeJPEG(dst, data, info) }},
+	{"jpeg", hasPrefix("\xff\xd8"), readJPEGInfo, decodePart},
 	{"png", hasPrefix(pngSignature), readPNGInfo, decodePNG},
 	{"webp", isWebP, readWebPInfo, decodeWebP},
 	{"gif", hasPrefix("GIF8"), readGIFInfo, decodeGIF},
 	{"bmp", hasPrefix("BM"), readBMPInfo, decodeBMP},
 	{"tiff", isTIFF, readTIFFInfo, decodeTIFF},
 	{"npy", hasPrefix(interop.NPYMagic), readNPYInfo, decodeNPY},
+}
+
+// decodePart decodes what is needed of a JPEG.
+func decodePart(dst *Image, data []byte, info Info, o Options) error {
+	return decodeJPEG(dst, data, info, dst.region(info.W, info.H, o.turn(info)))
 }
 
 func hasPrefix(prefix string) func([]byte) bool {
@@ -176,10 +187,36 @@ func DecodeInto(dst *Image, data []byte, o Options) (err error) {
 	if err := f.decode(dst, data, info, o); err != nil {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}
-	if !o.IgnoreOrientation && info.Orientation > 1 {
-		orient(dst, info.Orientation)
+	if turn := o.turn(info); turn > 1 {
+		orient(dst, turn)
 	}
 	return nil
+}
+
+// turn is the orientation that is applied.
+func (o Options) turn(i Info) int {
+	if o.IgnoreOrientation {
+		return 1
+	}
+	return i.Orientation
+}
+
+// region is the part that is needed of w x h stored pixels, which will be turned.
+func (m *Image) region(w, h, turn int) image.Rectangle {
+	all := image.Rect(0, 0, w, h)
+	if m.Region == nil {
+		return all
+	}
+	var need image.Rectangle
+	if turn >= 5 {
+		need = m.Region(h, w)
+	} else {
+		need = m.Region(w, h)
+	}
+	if need = stored(need, w, h, turn).Intersect(all); need.Empty() {
+		return all
+	}
+	return need
 }
 
 // ReadInfo reads the header only. It does not check the size against a limit.

@@ -10,6 +10,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -495,4 +496,75 @@ func FuzzExifOrientation(f *testing.F) {
 			t.Fatalf("orientation %d", o)
 		}
 	})
+}
+
+// regionInputs are JPEG files of several kinds: samplings, sizes, scans, turned ones.
+func regionInputs(t *testing.T) map[string][]byte {
+	inputs := map[string][]byte{
+		"4:2:0":   encodeJPEG(t, photo(300, 200)),
+		"turned":  withOrientation(encodeJPEG(t, photo(180, 250)), 6, binary.LittleEndian),
+		"grey":    encodeJPEG(t, image.NewGray(image.Rect(0, 0, 150, 140))),
+		"big MCU": encodeJPEG(t, photo(67, 131)),
+	}
+	files, _ := filepath.Glob(filepath.Join(shared(), "data", "photos", "*", "*1*.*"))
+	odd, _ := filepath.Glob(filepath.Join(shared(), "data", "odd", "*.jp*g"))
+	golden, _ := filepath.Glob(filepath.Join(shared(), "golden", "augment", "*", "*.jpg"))
+	for _, f := range slices.Concat(files[:min(len(files), 20)], golden, odd) {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inputs[f] = data
+	}
+	return inputs
+}
+
+// The pixels of a region are those of the whole image, to the bit.
+func TestRegion(t *testing.T) {
+	inputs := regionInputs(t)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for name, data := range inputs {
+		whole, err := Decode(data, Options{})
+		if err != nil {
+			continue // broken on purpose; other tests see to it
+		}
+		for range 12 {
+			x, y := rng.IntN(whole.W), rng.IntN(whole.H)
+			r := image.Rect(x, y, x+1+rng.IntN(whole.W-x), y+1+rng.IntN(whole.H-y))
+			part := Image{Region: func(w, h int) image.Rectangle {
+				if w != whole.W || h != whole.H {
+					t.Errorf("%s: asked for %d x %d pixels, want %d x %d", name, w, h, whole.W, whole.H)
+				}
+				return r
+			}}
+			if err := DecodeInto(&part, data, Options{}); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			for y := r.Min.Y; y < r.Max.Y; y++ {
+				from, to := (y*whole.W+r.Min.X)*whole.C, (y*whole.W+r.Max.X)*whole.C
+				if !bytes.Equal(part.Pix[from:to], whole.Pix[from:to]) {
+					t.Fatalf("%s: row %d of %v differs", name, y, r)
+				}
+			}
+		}
+	}
+}
+
+// An image that ends early is broken whatever is needed of it.
+func TestRegionOfTruncated(t *testing.T) {
+	data := encodeJPEG(t, photo(300, 200))
+	for _, cut := range []int{2, 30, 300, len(data) / 2} {
+		broken := bytes.Clone(data[:len(data)-cut])
+		for _, tail := range []string{"", "\xff\xd9"} { // without and with an end marker
+			m := Image{Region: func(int, int) image.Rectangle { return image.Rect(0, 0, 20, 10) }}
+			err := DecodeInto(&m, append(broken, tail...), Options{})
+			if cut == 2 && tail != "" {
+				if err != nil {
+					t.Errorf("whole: %v", err)
+				}
+			} else if !errors.Is(err, ErrTruncated) {
+				t.Errorf("%d bytes less, tail %x: %v, want ErrTruncated", cut, tail, err)
+			}
+		}
+	}
 }

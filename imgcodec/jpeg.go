@@ -49,7 +49,8 @@ func readJPEGInfo(data []byte) (Info, error) {
 				return Info{}, errors.New("frame header too short")
 			}
 			info.H, info.W = int(binary.BigEndian.Uint16(seg[1:])), int(binary.BigEndian.Uint16(seg[3:]))
-			switch seg[5] {
+			info.components = int(seg[5])
+			switch info.components {
 			case 1:
 				info.C = 1
 			case 3, 4:

@@ -19,7 +19,6 @@ import (
 
 	"swav/augment"
 	"swav/dataset"
-	"swav/imgcodec"
 )
 
 // Config is how batches are made.
@@ -63,8 +62,8 @@ type Batch struct {
 // Release gives the batch's memory back; the batch must not be used after.
 func (b *Batch) Release() { b.l.free <- b }
 
-// prefetch is how many batches exist: one that is used, and those made ahead.
-const prefetch = 3
+// Prefetch is how many batches exist: one that is used, and those made ahead.
+const Prefetch = 3
 
 // Loader makes batches. Start, Next and Close belong to one goroutine.
 type Loader struct {
@@ -125,9 +124,9 @@ func (l *Loader) Start(p Position) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop, l.head, l.err = stop, nil, nil
-	l.free, l.ready = make(chan *Batch, prefetch), make(chan *Batch, prefetch)
+	l.free, l.ready = make(chan *Batch, Prefetch), make(chan *Batch, Prefetch)
 	l.jobs = make(chan job, 4*l.c.Workers)
-	for range prefetch {
+	for range Prefetch {
 		l.free <- l.newBatch()
 	}
 	for range l.c.Workers {
@@ -209,14 +208,13 @@ func pick(r [4]uint32, n int) int {
 // work makes images' views until there are no more jobs.
 func (l *Loader) work(ctx context.Context) {
 	background()
-	var img imgcodec.Image
-	var scratch augment.Scratch
+	m := newMaker(&l.c.Recipe, l.norm)
 	for j := range l.jobs {
 		if ctx.Err() != nil {
 			return
 		}
 		for i := j.from; i < j.to; i++ {
-			if err := l.image(j.b, i, &img, &scratch); err != nil {
+			if err := l.image(j.b, i, m); err != nil {
 				j.b.once.Do(func() { j.b.err = err })
 			}
 		}
@@ -232,28 +230,29 @@ const maxStandIns = 4096
 // image fills the views of image i of a batch. An unreadable image is replaced
 // by another that depends on seed, epoch and image only; its views are drawn in
 // the name of the image that it replaces, so that they differ from its own.
-func (l *Loader) image(b *Batch, i int, img *imgcodec.Image, scratch *augment.Scratch) error {
+func (l *Loader) image(b *Batch, i int, m *maker) error {
 	n := b.Indices[i]
-	key := augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: l.keys[n]}
+	m.begin(augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: l.keys[n]})
 	for try := 0; ; try++ {
-		err := l.skips.load(n, img, l.norm)
+		err := l.skips.load(n, &m.img, l.norm)
 		if err == nil {
 			break
 		}
 		if err := l.skips.tooMany(try >= maxStandIns); err != nil {
 			return err
 		}
-		stand := augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: key.Sample}
+		stand := augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: m.key.Sample}
 		n = pick(stand.Words(augment.PurposeReplace, try), l.src.Len())
 	}
 	b.Indices[i] = n
+	m.draw(m.img.W, m.img.H)
+	v := 0
 	for g, group := range l.c.Recipe.Groups {
 		size := l.view(group)
 		for c := range group.Count {
-			p := l.c.Recipe.Draw(g, key, img.W, img.H)
 			at := (c*l.c.Batch + i) * size
-			augment.Apply(b.Groups[g][at:at+size], img, &p, l.norm, scratch)
-			key.View++
+			m.view(b.Groups[g][at:at+size], v)
+			v++
 		}
 	}
 	return nil

@@ -424,8 +424,8 @@ func TestPrefetchIsBounded(t *testing.T) {
 	}
 	_ = b // never released
 	l.Close()
-	if n := src.loads.Load(); n > prefetch*4 {
-		t.Errorf("%d images were read for %d batches of 4", n, prefetch)
+	if n := src.loads.Load(); n > Prefetch*4 {
+		t.Errorf("%d images were read for %d batches of 4", n, Prefetch)
 	}
 	l.Start(Position{Step: 3}) // and again
 	defer l.Close()

@@ -148,7 +148,7 @@ func (r *AugmentReport) replay(img *imgcodec.Image, p *augment.Params, want *int
 	diff := make([]float64, pixels*channels)
 	scratch := augment.Scratch{OnStage: func(s augment.Stage, pix []byte, c int) {
 		for i := range diff {
-			got := pix[i/channels*c+min(i%channels, c-1)] // grey stands for three
+			got := pix[min(i%channels, c-1)*pixels+i/channels] // grey stands for three
 			diff[i] = math.Abs(float64(got) - float64(expected[s][i]))
 		}
 		mean, p999 := limits.mean, limits.p999
@@ -165,7 +165,11 @@ func (r *AugmentReport) replay(img *imgcodec.Image, p *augment.Params, want *int
 	}
 	r.add("normalised", diff, limits.mean, limits.p999)
 
-	norm.Apply(got, expected[augment.Blurred], channels)
+	planes := make([]byte, pixels*channels)
+	for i, v := range expected[augment.Blurred] {
+		planes[i%channels*pixels+i/channels] = v
+	}
+	norm.Apply(got, planes, channels)
 	worst := 0.0
 	for i, v := range got {
 		worst = notLess(worst, math.Abs(float64(v)-float64(normalised[i%channels*pixels+i/channels])))
