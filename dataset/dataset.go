@@ -1,21 +1,26 @@
 // Package dataset finds images and gives them by number.
 //
 // A [Source] is a list of images in a stable order, each with a stable name (ID)
-// and perhaps a label. [Open] recognises image folders, idx files (MNIST and
-// its kin) and CIFAR's binary batches; a prefix such as "folder:" forces a
-// kind. Sources are safe for concurrent use.
+// and perhaps a label. [Open] recognises image folders, file lists, idx files
+// (MNIST and its kin) and CIFAR's binary batches; a prefix such as "folder:"
+// forces a kind. Sources are safe for concurrent use.
+//
+// A [Stream] is images as they come, without an end or with one that is not
+// known. Its records are encoded and decoded by whoever takes them.
 //
 // Order of visits, workers and views belong to package loader, decoding to
 // imgcodec.
 package dataset
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 
 	"swav/imgcodec"
 )
@@ -42,6 +47,25 @@ type Source interface {
 	Load(i int, dst *imgcodec.Image) error
 }
 
+// Encoded is a Source whose images are files of their own, in a folder or within
+// others: their bytes can be had as they are.
+type Encoded interface {
+	Source
+	// Encoded reads the file of image i into *buf and reuses its memory. Its
+	// error names the image.
+	Encoded(i int, buf *[]byte) error
+}
+
+// Sharded is a Source whose images lie in parts that cost something to open, so
+// that images of one part should be visited together.
+type Sharded interface {
+	Source
+	// Shards are the numbers of the first image of each part, and Len.
+	Shards() []int
+	// Prefetch brings the part of image i near, in the background.
+	Prefetch(i int)
+}
+
 // Options select and bound what Open reads. The zero value is ready for use.
 type Options struct {
 	// Split is "train" or "test"; empty means "train". Sources that have no
@@ -57,6 +81,17 @@ type Options struct {
 	// MaxDataBytes limits the pixels that sources held in memory (idx, CIFAR)
 	// may take; 0 means 16 GiB.
 	MaxDataBytes int64
+	// CacheDir keeps indices and what was fetched or unpacked; empty means the
+	// user's cache folder. Nothing fails where it cannot be written, but shards
+	// that are fetched or unpacked then go to the system's temporary folder.
+	CacheDir string
+	// CacheBytes limits what is fetched or unpacked there; 0 means 32 GiB.
+	CacheBytes int64
+	// Note, if set, is told of what takes long or was decided on the way.
+	Note func(text string)
+	// Context ends fetches over the network, which Load has no other way to
+	// end; nil means never.
+	Context context.Context
 }
 
 const (
@@ -66,6 +101,10 @@ const (
 
 // ErrNoSplit says that a source has no images of the wanted split.
 var ErrNoSplit = errors.New("no such split")
+
+// ErrUnavailable marks errors of Load that tell nothing of the image: the source
+// as a whole cannot be reached, and other images will fail as well.
+var ErrUnavailable = errors.New("data source unavailable")
 
 func (o Options) withDefaults() (Options, error) {
 	switch o.Split {
@@ -84,6 +123,15 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxDataBytes <= 0 {
 		o.MaxDataBytes = 16 << 30
 	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = 32 << 30
+	}
+	if o.Context == nil {
+		o.Context = context.Background()
+	}
+	if o.Note == nil {
+		o.Note = func(string) {}
+	}
 	return o, nil
 }
 
@@ -99,11 +147,12 @@ type opener struct {
 var openers = []opener{
 	{"idx", detectIDX, openIDX, "idx files (train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz])"},
 	{"cifar", detectCIFAR, openCIFAR, "CIFAR binary batches (data_batch_1.bin, test_batch.bin; train.bin, test.bin)"},
+	{"list", detectList, openList, "file list (.txt, .lst, .csv, .tsv: a path a line and perhaps a label)"},
 	{"folder", func(_ string, isDir bool) bool { return isDir }, openFolder,
 		"image folder (" + imgcodec.Formats + "; sub-folders become labels)"},
 }
 
-// Open opens the source at path. A prefix "folder:", "idx:" or "cifar:" forces
+// Open opens the source at path. A prefix such as "folder:" or "idx:" forces
 // the kind; else it is recognised by file names.
 func Open(path string, o Options) (Source, error) {
 	o, err := o.withDefaults()
@@ -187,6 +236,22 @@ func Key(id string) uint64 {
 	h ^= h >> 27
 	h *= 0x94d049bb133111eb
 	return h ^ h>>31
+}
+
+// fileBuffers hold files while they are decoded.
+var fileBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// load reads and decodes image i of a source of files.
+func load(src Encoded, i int, dst *imgcodec.Image, o imgcodec.Options) error {
+	buf := fileBuffers.Get().(*[]byte)
+	defer fileBuffers.Put(buf)
+	if err := src.Encoded(i, buf); err != nil {
+		return err
+	}
+	if err := imgcodec.DecodeInto(dst, *buf, o); err != nil {
+		return fmt.Errorf("%s: %w", src.ID(i), err)
+	}
+	return nil
 }
 
 // memory is a source whose pixels are held as they are: n images of w x h x c.

@@ -20,7 +20,7 @@ import (
 // looking at some of them and timing this machine. set are keys that the user
 // has fixed (KEY=VALUE), which the choice is planned around.
 func Auto(ctx context.Context, data string, budget time.Duration, set ...string) (*config.Recipe, []config.Choice, error) {
-	src, err := dataset.Open(data, dataset.Options{})
+	src, err := dataset.Open(data, dataset.Options{Context: ctx})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -113,7 +113,7 @@ func Run(ctx context.Context, o Options) (*Outcome, error) {
 		return nil, err
 	}
 	defer func() { _ = release() }()
-	saved, err := t.open()
+	saved, err := t.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func Run(ctx context.Context, o Options) (*Outcome, error) {
 }
 
 // open finds the checkpoint to go on from, the recipe and the data.
-func (t *run) open() (*checkpoint.Loaded, error) {
+func (t *run) open(ctx context.Context) (*checkpoint.Loaded, error) {
 	o := &t.opts
 	saved, err := checkpoint.Resume(o.Dir, func(err error) { o.Log.Warn(err.Error()) })
 	switch {
@@ -154,7 +154,7 @@ func (t *run) open() (*checkpoint.Loaded, error) {
 	if o.Data == "" {
 		return nil, fmt.Errorf("no data: say where the images are (--data FOLDER)")
 	}
-	if t.source, err = OpenData(o.Data, t.recipe, dataset.Train); err != nil {
+	if t.source, err = OpenData(ctx, o.Data, t.recipe, dataset.Train); err != nil {
 		return nil, err
 	}
 	if saved != nil && t.state.Images != t.source.Len() {

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -20,8 +21,13 @@ import (
 )
 
 // OpenData opens the part of a source that a recipe names: dataset.Train or
-// dataset.Test, the recipe's data.split and data.eval_split.
-func OpenData(path string, r *config.Recipe, part string) (dataset.Source, error) {
+// dataset.Test, the recipe's data.split and data.eval_split. When ctx ends, so
+// does what the source fetches.
+func OpenData(ctx context.Context, path string, r *config.Recipe, part string) (dataset.Source, error) {
+	return dataset.Open(path, dataOptions(ctx, r, part))
+}
+
+func dataOptions(ctx context.Context, r *config.Recipe, part string) dataset.Options {
 	split := r.Data.Split
 	if part == dataset.Test {
 		split = r.Data.EvalSplit
@@ -30,8 +36,8 @@ func OpenData(path string, r *config.Recipe, part string) (dataset.Source, error
 	if channels == 0 {
 		channels = r.Data.Channels
 	}
-	return dataset.Open(path, dataset.Options{Split: split, Channels: channels,
-		Decode: imgcodec.Options{IgnoreOrientation: r.Data.Exif == "ignore", MaxPixels: r.Data.MaxPixels}})
+	return dataset.Options{Split: split, Channels: channels, Context: ctx,
+		Decode: imgcodec.Options{IgnoreOrientation: r.Data.Exif == "ignore", MaxPixels: r.Data.MaxPixels}}
 }
 
 // views is a recipe's augmentation for images of the given channels.
