@@ -60,8 +60,9 @@ type Encoded interface {
 // that images of one part should be visited together.
 type Sharded interface {
 	Source
-	// Shards are the numbers of the first image of each part, and Len.
-	Shards() []int
+	// Shards are the numbers of the first image of each part, and Len; window is
+	// how many parts may be visited by turns without being opened again and again.
+	Shards() (first []int, window int)
 	// Prefetch brings the part of image i near, in the background.
 	Prefetch(i int)
 }
@@ -147,6 +148,7 @@ type opener struct {
 var openers = []opener{
 	{"idx", detectIDX, openIDX, "idx files (train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz])"},
 	{"cifar", detectCIFAR, openCIFAR, "CIFAR binary batches (data_batch_1.bin, test_batch.bin; train.bin, test.bin)"},
+	{"shards", detectShards, openShards, "tar shards in WebDataset's convention (.tar, .tar.gz, .tar.zst; here or at http(s)://, s3://, gs://; 'data-{000..123}.tar')"},
 	{"list", detectList, openList, "file list (.txt, .lst, .csv, .tsv: a path a line and perhaps a label)"},
 	{"folder", func(_ string, isDir bool) bool { return isDir }, openFolder,
 		"image folder (" + imgcodec.Formats + "; sub-folders become labels)"},
@@ -158,6 +160,9 @@ func Open(path string, o Options) (Source, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("open data %s: %w", path, err)
+	}
+	if shardPattern(path) {
+		path = "shards:" + path // it names several files, or a URL
 	}
 	for _, op := range openers {
 		if rest, ok := strings.CutPrefix(path, op.kind+":"); ok {

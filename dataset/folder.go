@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -85,7 +86,7 @@ func openFolder(path string, o Options) (Source, error) {
 		return nil, f.emptyError(w.unread)
 	}
 	sort.Strings(f.files)
-	f.classes, f.labels = folderLabels(f.files)
+	f.classes, f.labels = pathLabels(f.files)
 	return f, nil
 }
 
@@ -117,12 +118,12 @@ func (f *folder) emptyError(unread []string) error {
 	return errors.New(msg)
 }
 
-// folderLabels takes labels from the first level at which sorted paths differ:
-// folders around everything are no classes. Classes are sorted by name, as
-// torchvision's are; without two or more there are none.
-func folderLabels(files []string) (classes []string, labels []int32) {
-	first, last := files[0], files[len(files)-1]
-	common := 0 // sorted, so the first and the last share what all share
+// pathLabels takes labels from the first level at which paths differ: folders
+// around everything are no classes. Classes are sorted by name, as torchvision's
+// are; without two or more there are none.
+func pathLabels(files []string) (classes []string, labels []int32) {
+	first, last := slices.Min(files), slices.Max(files)
+	common := 0 // the first and the last share what all share
 	for common < min(len(first), len(last)) && first[common] == last[common] {
 		common++
 	}

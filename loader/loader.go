@@ -71,8 +71,9 @@ type Loader struct {
 	src   dataset.Source
 	c     Config
 	norm  *augment.Normalizer
-	keys  []uint64 // dataset.Key of each image
-	steps int      // of an epoch
+	keys  []uint64   // dataset.Key of each image
+	parts *partition // nil where the source has none that matter
+	steps int        // of an epoch
 	skips *skips
 
 	free  chan *Batch
@@ -104,7 +105,7 @@ func New(src dataset.Source, c Config) (*Loader, error) {
 	if src.Len() < global {
 		return nil, fmt.Errorf("%s has %d images, fewer than a batch of %d: use more images or a smaller train.batch_size", src.Name(), src.Len(), global)
 	}
-	l := &Loader{src: src, c: c, steps: src.Len() / global,
+	l := &Loader{src: src, c: c, steps: src.Len() / global, parts: partitionOf(src),
 		norm:  augment.NewNormalizer(c.Recipe.Mean, c.Recipe.Std),
 		keys:  make([]uint64, src.Len()),
 		skips: newSkips(src, c.MaxSkip, c.OnSkip)}
@@ -153,8 +154,9 @@ func (l *Loader) order(ctx context.Context, p Position) {
 	// Handing over costs a switch of threads: few images at a time where they
 	// are many, but enough pieces for every worker to end at the same time.
 	chunk := max(1, l.c.Batch/(4*l.c.Workers))
+	begin := true
 	for epoch, first := p.Epoch+p.Step/l.steps, p.Step%l.steps; ; epoch, first = epoch+1, 0 {
-		perm := permutation(l.c.Seed, epoch, l.src.Len())
+		o := epochOrder(l.c.Seed, epoch, l.src.Len(), l.parts)
 		for part := first * l.c.Accumulate; part < l.steps*l.c.Accumulate; part++ {
 			var b *Batch
 			select {
@@ -165,7 +167,11 @@ func (l *Loader) order(ctx context.Context, p Position) {
 			b.Epoch, b.Step, b.err, b.once = epoch, part/l.c.Accumulate, nil, new(sync.Once)
 			at := (part*l.c.Ranks + l.c.Rank) * l.c.Batch
 			for i := range b.Indices {
-				b.Indices[i] = int(perm[at+i])
+				b.Indices[i] = int(o.perm[at+i])
+			}
+			if l.parts != nil {
+				o.near(at, at+l.c.Batch*l.c.Ranks, begin, l.src.(dataset.Sharded).Prefetch)
+				begin = false
 			}
 			b.pending.Store(int32(l.c.Batch))
 			for from := 0; from < l.c.Batch; from += chunk {
@@ -182,22 +188,6 @@ func (l *Loader) order(ctx context.Context, p Position) {
 			}
 		}
 	}
-}
-
-// permutation is the order of an epoch: Fisher and Yates with numbers from the
-// counter-based generator.
-func permutation(seed uint64, epoch, n int) []uint32 {
-	perm := make([]uint32, n)
-	for i := range perm {
-		perm[i] = uint32(i)
-	}
-	key := augment.Key{Seed: seed, Epoch: epoch}
-	for i := n - 1; i > 0; i-- {
-		key.Sample = uint64(i)
-		j := pick(key.Words(augment.PurposeOrder, 0), i+1)
-		perm[i], perm[j] = perm[j], perm[i]
-	}
-	return perm
 }
 
 // pick maps random words to 0 ... n-1. Of 64 bits modulo at most 2^32 the bias
@@ -226,8 +216,12 @@ func (l *Loader) work(ctx context.Context) {
 	}
 }
 
-// maxStandIns bounds the search for a readable image.
-const maxStandIns = 4096
+// maxStandIns bounds the search for a readable image, nearStandIns that in the
+// part of the one that it replaces.
+const (
+	maxStandIns  = 4096
+	nearStandIns = 64
+)
 
 // image fills the views of image i of a batch. An unreadable image is replaced
 // by another that depends on seed, epoch and image only; its views are drawn in
@@ -240,11 +234,18 @@ func (l *Loader) image(b *Batch, i int, img *imgcodec.Image, scratch *augment.Sc
 		if err == nil {
 			break
 		}
+		if unreachable(err) {
+			return err
+		}
 		if err := l.skips.tooMany(try >= maxStandIns); err != nil {
 			return err
 		}
 		stand := augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: key.Sample}
-		n = pick(stand.Words(augment.PurposeReplace, try), l.src.Len())
+		from, to := 0, l.src.Len()
+		if l.parts != nil && try < nearStandIns {
+			from, to = l.parts.around(n)
+		}
+		n = from + pick(stand.Words(augment.PurposeReplace, try), to-from)
 	}
 	b.Indices[i] = n
 	for g, group := range l.c.Recipe.Groups {

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -61,6 +62,9 @@ func (s *skips) load(n int, img *imgcodec.Image, norm *augment.Normalizer) error
 		return errBroken
 	}
 	err := read(s.src, n, img, norm)
+	if unreachable(err) {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if word, bit := n/64, uint64(1)<<(n%64); s.tried[word]&bit == 0 {
@@ -78,6 +82,11 @@ func (s *skips) load(n int, img *imgcodec.Image, norm *augment.Normalizer) error
 		s.onSkip(s.src.ID(n), err)
 	}
 	return err
+}
+
+// unreachable tells errors of the source, which say nothing of the image.
+func unreachable(err error) bool {
+	return errors.Is(err, dataset.ErrUnavailable) || errors.Is(err, context.Canceled)
 }
 
 // tooMany is the error that ends the run, or nil. gaveUp says that no readable
