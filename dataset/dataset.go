@@ -90,6 +90,8 @@ type Options struct {
 	CacheBytes int64
 	// Note, if set, is told of what takes long or was decided on the way.
 	Note func(text string)
+	// Seed decides the order of the shards of a stream that repeats itself.
+	Seed uint64
 	// Context ends fetches over the network, which Load has no other way to
 	// end; nil means never.
 	Context context.Context
@@ -161,6 +163,12 @@ func Open(path string, o Options) (Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open data %s: %w", path, err)
 	}
+	if IsStream(path) {
+		if o.Split == Test {
+			return nil, fmt.Errorf("open data %s: %w: a stream has one part", path, ErrNoSplit)
+		}
+		return nil, fmt.Errorf("open data %s: a stream, of which images cannot be had by number: it can be trained on only", path)
+	}
 	if shardPattern(path) {
 		path = "shards:" + path // it names several files, or a URL
 	}
@@ -170,7 +178,7 @@ func Open(path string, o Options) (Source, error) {
 		}
 	}
 	if path == "" {
-		return nil, fmt.Errorf("no data given: name a folder or file (%s)", kinds())
+		return nil, fmt.Errorf("no data given: name a folder or file (%s; streams: %s)", kinds(), streamKinds)
 	}
 	info, err := os.Stat(path)
 	if err != nil {

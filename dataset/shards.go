@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -165,16 +164,13 @@ func shardNames(path, split string) ([]string, error) {
 
 // open finds a shard and what is in it.
 func (a *access) open(ctx context.Context, name string, o Options) (part, error) {
-	p := part{url: name, base: path.Base(filepath.ToSlash(name))}
+	p := part{url: name, base: shardBase(name)}
 	if fetch.Is(name) {
 		info, err := a.client.Stat(ctx, name)
 		if err != nil {
 			return p, unavailable(err)
 		}
 		p.stored, p.version = true, fmt.Sprint(info.Size, info.Version)
-		if i := strings.IndexAny(p.base, "?#"); i >= 0 {
-			p.base = p.base[:i]
-		}
 	} else {
 		info, err := os.Stat(name)
 		if err != nil {
@@ -219,7 +215,7 @@ func (a *access) index(ctx context.Context, p *part, o Options) error {
 		return err
 	}
 	defer f.Close()
-	p.samples, err = tarshard.Index(f, tarshard.Options{Image: func(suffix string) bool { return imageSuffixes[suffix] }, MaxBytes: o.MaxFileBytes})
+	p.samples, err = tarshard.Index(f, tarOptions(o))
 	if err != nil {
 		o.Note(fmt.Sprintf("%s is damaged %v; what comes before is used", p.url, err))
 	}
@@ -262,7 +258,7 @@ func (a *access) bring(ctx context.Context, p *part, w io.Writer) error {
 	}
 	defer unpacked.Close()
 	out := &tracked{w: w}
-	_, err = io.Copy(out, unpacked)
+	_, _ = io.Copy(out, unpacked)
 	switch {
 	case t.err != nil:
 		return t.err // the network's

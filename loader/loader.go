@@ -50,13 +50,16 @@ type Batch struct {
 	// Groups has, for each crop group of the recipe, [count][batch][size][size]
 	// [channels] float32, normalised.
 	Groups [][]float32
-	// Indices are the images' numbers in the source.
+	// Indices are the images' numbers in the source; a stream's have none.
 	Indices []int
+	// After is where a stream stands once this batch is used; nil for sources.
+	After *StreamPosition
 
 	l       *Loader
-	pending atomic.Int32  // images that are not ready
-	whole   chan struct{} // gets a token when pending falls to 0
-	err     error         // written once, before the last pending image is done
+	records []*dataset.Record // of a stream
+	pending atomic.Int32      // images that are not ready
+	whole   chan struct{}     // gets a token when pending falls to 0
+	err     error             // written once, before the last pending image is done
 	once    *sync.Once
 }
 
@@ -68,7 +71,8 @@ const prefetch = 3
 
 // Loader makes batches. Start, Next and Close belong to one goroutine.
 type Loader struct {
-	src   dataset.Source
+	src   dataset.Source // nil for a stream
+	feed  *feed          // of a stream
 	c     Config
 	norm  *augment.Normalizer
 	keys  []uint64   // dataset.Key of each image
@@ -94,14 +98,10 @@ type job struct {
 
 // New checks that the source fills a batch.
 func New(src dataset.Source, c Config) (*Loader, error) {
-	c.Accumulate, c.Ranks, c.Workers = max(c.Accumulate, 1), max(c.Ranks, 1), max(c.Workers, 1)
-	if err := c.Recipe.Validate(); err != nil {
+	if err := c.check(); err != nil {
 		return nil, err
 	}
-	if c.Batch < 1 || c.Rank < 0 || c.Rank >= c.Ranks {
-		return nil, fmt.Errorf("loader: batch of %d images on rank %d of %d", c.Batch, c.Rank, c.Ranks)
-	}
-	global := c.Batch * c.Accumulate * c.Ranks
+	global := c.global()
 	if src.Len() < global {
 		return nil, fmt.Errorf("%s has %d images, fewer than a batch of %d: use more images or a smaller train.batch_size", src.Name(), src.Len(), global)
 	}
@@ -115,12 +115,30 @@ func New(src dataset.Source, c Config) (*Loader, error) {
 	return l, nil
 }
 
+// check fills in defaults.
+func (c *Config) check() error {
+	c.Accumulate, c.Ranks, c.Workers = max(c.Accumulate, 1), max(c.Ranks, 1), max(c.Workers, 1)
+	if err := c.Recipe.Validate(); err != nil {
+		return err
+	}
+	if c.Batch < 1 || c.Rank < 0 || c.Rank >= c.Ranks {
+		return fmt.Errorf("loader: batch of %d images on rank %d of %d", c.Batch, c.Rank, c.Ranks)
+	}
+	return nil
+}
+
+// global is the images of a step, all ranks together.
+func (c *Config) global() int { return c.Batch * c.Accumulate * c.Ranks }
+
 // StepsPerEpoch is the number of whole global batches in an epoch.
 func (l *Loader) StepsPerEpoch() int { return l.steps }
 
 // Start begins to make batches from a position on. It may be called again
 // after Close.
-func (l *Loader) Start(p Position) {
+func (l *Loader) Start(p Position) { l.start(func(ctx context.Context) { l.order(ctx, p) }) }
+
+// start has order hand out images.
+func (l *Loader) start(order func(ctx context.Context)) {
 	if l.stop != nil {
 		panic("loader: Start before Close")
 	}
@@ -134,7 +152,7 @@ func (l *Loader) Start(p Position) {
 	for range l.c.Workers {
 		l.done.Go(func() { l.work(ctx) })
 	}
-	l.done.Go(func() { l.order(ctx, p) })
+	l.done.Go(func() { order(ctx) })
 }
 
 func (l *Loader) newBatch() *Batch {
@@ -151,9 +169,6 @@ func (l *Loader) view(g augment.Group) int { return g.Size * g.Size * l.norm.Cha
 // order hands out images in the sampler's order, a batch at a time.
 func (l *Loader) order(ctx context.Context, p Position) {
 	defer close(l.jobs)
-	// Handing over costs a switch of threads: few images at a time where they
-	// are many, but enough pieces for every worker to end at the same time.
-	chunk := max(1, l.c.Batch/(4*l.c.Workers))
 	begin := true
 	for epoch, first := p.Epoch+p.Step/l.steps, p.Step%l.steps; ; epoch, first = epoch+1, 0 {
 		o := epochOrder(l.c.Seed, epoch, l.src.Len(), l.parts)
@@ -173,20 +188,32 @@ func (l *Loader) order(ctx context.Context, p Position) {
 				o.near(at, at+l.c.Batch*l.c.Ranks, begin, l.src.(dataset.Sharded).Prefetch)
 				begin = false
 			}
-			b.pending.Store(int32(l.c.Batch))
-			for from := 0; from < l.c.Batch; from += chunk {
-				select {
-				case l.jobs <- job{b, from, min(from+chunk, l.c.Batch)}:
-				case <-ctx.Done():
-					return
-				}
-			}
-			select {
-			case l.ready <- b:
-			case <-ctx.Done():
+			if !l.hand(ctx, b) {
 				return
 			}
 		}
+	}
+}
+
+// hand gives a batch to the workers and then to Next; it returns false when ctx
+// has ended.
+func (l *Loader) hand(ctx context.Context, b *Batch) bool {
+	// Handing over costs a switch of threads: few images at a time where they
+	// are many, but enough pieces for every worker to end at the same time.
+	chunk := max(1, l.c.Batch/(4*l.c.Workers))
+	b.pending.Store(int32(l.c.Batch))
+	for from := 0; from < l.c.Batch; from += chunk {
+		select {
+		case l.jobs <- job{b, from, min(from+chunk, l.c.Batch)}:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	select {
+	case l.ready <- b:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -227,27 +254,14 @@ const (
 // by another that depends on seed, epoch and image only; its views are drawn in
 // the name of the image that it replaces, so that they differ from its own.
 func (l *Loader) image(b *Batch, i int, img *imgcodec.Image, scratch *augment.Scratch) error {
-	n := b.Indices[i]
-	key := augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: l.keys[n]}
-	for try := 0; ; try++ {
-		err := l.skips.load(n, img, l.norm)
-		if err == nil {
-			break
-		}
-		if unreachable(err) {
-			return err
-		}
-		if err := l.skips.tooMany(try >= maxStandIns); err != nil {
-			return err
-		}
-		stand := augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: key.Sample}
-		from, to := 0, l.src.Len()
-		if l.parts != nil && try < nearStandIns {
-			from, to = l.parts.around(n)
-		}
-		n = from + pick(stand.Words(augment.PurposeReplace, try), to-from)
+	load := l.load
+	if l.feed != nil {
+		load = l.loadRecord
 	}
-	b.Indices[i] = n
+	key, err := load(b, i, img)
+	if err != nil {
+		return err
+	}
 	for g, group := range l.c.Recipe.Groups {
 		size := l.view(group)
 		for c := range group.Count {
@@ -258,6 +272,31 @@ func (l *Loader) image(b *Batch, i int, img *imgcodec.Image, scratch *augment.Sc
 		}
 	}
 	return nil
+}
+
+// load reads image i of a batch, or its replacement, and returns the key of its
+// views.
+func (l *Loader) load(b *Batch, i int, img *imgcodec.Image) (augment.Key, error) {
+	n := b.Indices[i]
+	key := augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: l.keys[n]}
+	for try := 0; ; try++ {
+		err := l.skips.load(n, img, l.norm)
+		if err == nil {
+			b.Indices[i] = n
+			return key, nil
+		}
+		if unreachable(err) {
+			return key, err
+		}
+		if err := l.skips.tooMany(try >= maxStandIns); err != nil {
+			return key, err
+		}
+		from, to := 0, l.src.Len()
+		if l.parts != nil && try < nearStandIns {
+			from, to = l.parts.around(n)
+		}
+		n = from + pick(key.Words(augment.PurposeReplace, try), to-from)
+	}
 }
 
 // Next waits for the next batch. It returns ctx's error when ctx ends first; a

@@ -72,7 +72,8 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Next returns the next sample with an image, io.EOF at the end.
+// Next returns the next sample with an image, io.EOF at the end. Tar files that
+// follow each other in one stream are read one after the other.
 func (r *Reader) Next() (*Sample, error) {
 	for r.err == nil {
 		done, err := r.file()
@@ -80,6 +81,9 @@ func (r *Reader) Next() (*Sample, error) {
 			r.err = err
 			if errors.Is(err, io.EOF) {
 				done = r.finish()
+				if r.keep {
+					r.err = r.another()
+				}
 			}
 		}
 		if done != nil {
@@ -87,6 +91,20 @@ func (r *Reader) Next() (*Sample, error) {
 		}
 	}
 	return nil, r.err
+}
+
+// another goes to the tar file that follows after blocks of zeros, if one does.
+func (r *Reader) another() error {
+	var b [block]byte
+	for {
+		if _, err := io.ReadFull(r.count, b[:]); err != nil {
+			return io.EOF // what is left is no tar file
+		}
+		if b != [block]byte{} {
+			r.tar = tar.NewReader(io.MultiReader(bytes.NewReader(b[:]), r.count))
+			return nil
+		}
+	}
 }
 
 // file reads one file and returns the sample before it, if that is whole.

@@ -75,6 +75,10 @@ func TestSamples(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("index: %q, want %q", got, want)
 	}
+	two := append(pack(t, "a.jpg", "A"), pack(t, "b.jpg", "B")...)
+	if got, err := read(bytes.NewReader(two)); err != nil || !slices.Equal(got, []string{"a.jpg=A:", "b.jpg=B:"}) {
+		t.Errorf("two in one stream: %q, %v", got, err)
+	}
 	// Damage costs what comes after it.
 	for _, at := range []int{len(shard) - 1500, len(shard)/2 + 100, 700} {
 		some, err := Index(bytes.NewReader(shard[:at]), options)
