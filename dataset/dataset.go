@@ -23,6 +23,7 @@ import (
 	"sync"
 
 	"swav/imgcodec"
+	"swav/internal/fetch"
 )
 
 // Source is a finite list of images.
@@ -198,6 +199,9 @@ func Open(path string, o Options) (Source, error) {
 func wrap(op opener, path string, o Options) (Source, error) {
 	src, err := op.open(path, o)
 	if err != nil {
+		if fetch.Is(path) {
+			path = fetch.Show(path)
+		}
 		return nil, fmt.Errorf("open data %s:%s: %w", op.kind, path, err)
 	}
 	return src, nil

@@ -76,7 +76,7 @@ func readInput(r io.Reader, o Options, yield func(*Record)) error {
 		if err != nil {
 			return fmt.Errorf("tar stream: %w", err)
 		}
-		yield(newRecord(stdinName, x, o))
+		yield(newRecord(StandardInput, x, o))
 	}
 }
 

@@ -58,8 +58,10 @@ type Stream interface {
 	Close() error
 }
 
+// StandardInput is the name of the stream that the process is given.
+const StandardInput = "-"
+
 const (
-	stdinName    = "-"
 	watchPrefix  = "watch:"
 	repeatPrefix = "repeat:"
 	streamKinds  = "- for standard input, watch:FOLDER, repeat:SHARDS"
@@ -67,7 +69,7 @@ const (
 
 // IsStream tells the names of streams from those of sources.
 func IsStream(path string) bool {
-	return path == stdinName || strings.HasPrefix(path, watchPrefix) || strings.HasPrefix(path, repeatPrefix)
+	return path == StandardInput || strings.HasPrefix(path, watchPrefix) || strings.HasPrefix(path, repeatPrefix)
 }
 
 // OpenStream opens a stream: "-" is standard input, a tar stream (compressed or
@@ -83,7 +85,7 @@ func OpenStream(path string, o Options) (Stream, error) {
 	var s Stream
 	if err == nil {
 		switch {
-		case path == stdinName:
+		case path == StandardInput:
 			s = standardInput(o, view)
 		case strings.HasPrefix(path, watchPrefix):
 			s, err = openWatch(strings.TrimPrefix(path, watchPrefix), o, view)

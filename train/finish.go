@@ -72,6 +72,10 @@ func (t *run) finish(ctx context.Context) (*Outcome, error) {
 		Classes: t.source.Classes(), Source: t.source}
 	m := t.stepper.Model
 	prototypesOnSphere(m)
+	if t.source.Len() == 0 {
+		t.opts.Log.Warn(t.source.Name() + " has no images left to look at: there is no evaluation")
+		return out, nil
+	}
 	seen := &viewer{recipe: t.recipe, precision: t.stepper.Plan.Config.Precision}
 	t.opts.Log.Stage("prototypes")
 	pool := sample(t.source.Len(), sheetPool, t.recipe.Train.Seed)

@@ -1,7 +1,6 @@
 package train
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -10,35 +9,13 @@ import (
 
 	"swav/augment"
 	"swav/config"
-	"swav/dataset"
 	"swav/dist"
 	"swav/engine"
-	"swav/imgcodec"
 	"swav/internal/hostmem"
 	"swav/nn"
 	"swav/op"
 	"swav/optim"
 )
-
-// OpenData opens the part of a source that a recipe names: dataset.Train or
-// dataset.Test, the recipe's data.split and data.eval_split. When ctx ends, so
-// does what the source fetches.
-func OpenData(ctx context.Context, path string, r *config.Recipe, part string) (dataset.Source, error) {
-	return dataset.Open(path, dataOptions(ctx, r, part))
-}
-
-func dataOptions(ctx context.Context, r *config.Recipe, part string) dataset.Options {
-	split := r.Data.Split
-	if part == dataset.Test {
-		split = r.Data.EvalSplit
-	}
-	channels := r.Model.InChannels
-	if channels == 0 {
-		channels = r.Data.Channels
-	}
-	return dataset.Options{Split: split, Channels: channels, Context: ctx,
-		Decode: imgcodec.Options{IgnoreOrientation: r.Data.Exif == "ignore", MaxPixels: r.Data.MaxPixels}}
-}
 
 // views is a recipe's augmentation for images of the given channels.
 func views(r *config.Recipe, channels int) (augment.Recipe, error) {

@@ -338,5 +338,6 @@ func Show(raw string) string {
 	if u.RawQuery != "" {
 		u.RawQuery = "…"
 	}
-	return u.Redacted()
+	// Braces of patterns stay readable.
+	return strings.NewReplacer("%7B", "{", "%7D", "}").Replace(u.Redacted())
 }
