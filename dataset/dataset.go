@@ -151,7 +151,7 @@ type opener struct {
 var openers = []opener{
 	{"idx", detectIDX, openIDX, "idx files (train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz])"},
 	{"cifar", detectCIFAR, openCIFAR, "CIFAR binary batches (data_batch_1.bin, test_batch.bin; train.bin, test.bin)"},
-	{"shards", detectShards, openShards, "tar shards in WebDataset's convention (.tar, .tar.gz, .tar.zst; here or at http(s)://, s3://, gs://; 'data-{000..123}.tar')"},
+	{"shards", detectShards, openShards, "shards: tar files in WebDataset's convention (.tar, .tar.gz, .tar.zst) or Hugging Face's parquet, here or at http(s)://, s3://, gs:// ('data-{000..123}.tar')"},
 	{"list", detectList, openList, "file list (.txt, .lst, .csv, .tsv: a path a line and perhaps a label)"},
 	{"folder", func(_ string, isDir bool) bool { return isDir }, openFolder,
 		"image folder (" + imgcodec.Formats + "; sub-folders become labels)"},

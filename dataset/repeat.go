@@ -46,7 +46,10 @@ func openRepeat(path string, o Options, view int) (Stream, error) {
 		s.name = repeatPrefix + fetch.Show(path)
 	}
 	for _, name := range names {
-		s.parts = append(s.parts, part{url: name, base: shardBase(name), stored: fetch.Is(name)})
+		p := part{url: name, base: shardBase(name)}
+		// A compressed file is unpacked as it is read.
+		p.stored = fetch.Is(name) || strings.HasSuffix(strings.ToLower(p.base), parquetSuffix)
+		s.parts = append(s.parts, p)
 	}
 	s.begin(0)
 	return s, nil
@@ -164,33 +167,26 @@ func (s *repeat) file(ctx context.Context, p *part) (*os.File, error) {
 	if !p.stored {
 		return os.Open(p.url)
 	}
-	version, err := s.version(ctx, p)
-	if err != nil {
-		return nil, unavailable(err)
+	if err := s.ask(ctx, p); err != nil {
+		return nil, err
 	}
-	f, err := s.access.store.Open("stream "+p.url+" "+version, func(w io.Writer) error {
-		in := s.access.client.Open(ctx, p.url)
-		defer in.Close()
-		_, err := io.Copy(w, in)
-		return err
-	})
+	if strings.HasSuffix(strings.ToLower(p.base), parquetSuffix) {
+		return s.access.file(ctx, p)
+	}
+	f, err := s.access.raw(ctx, p)
 	if err != nil {
 		return nil, unavailable(err)
 	}
 	return f, nil
 }
 
-// version asks once what a remote shard is, so that one that was replaced since
-// an earlier run is fetched anew.
-func (s *repeat) version(ctx context.Context, p *part) (string, error) {
+// ask asks once what a shard is, so that one that was replaced since an earlier
+// run is fetched anew.
+func (s *repeat) ask(ctx context.Context, p *part) (err error) {
 	s.asking.Lock()
 	defer s.asking.Unlock()
 	if p.version == "" {
-		info, err := s.access.client.Stat(ctx, p.url)
-		if err != nil {
-			return "", err
-		}
-		p.version = fmt.Sprint(info.Size, info.Version)
+		p.version, err = s.access.version(ctx, p.url)
 	}
-	return p.version, nil
+	return err
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unicode"
 
 	"golang.org/x/sync/errgroup"
 
@@ -76,7 +77,7 @@ func shardPattern(path string) bool {
 	if fetch.Is(path) || strings.Contains(path, "::") {
 		return true
 	}
-	shard, _ := tarshard.Is(path)
+	shard, _ := shardName(path)
 	if !shard || !strings.ContainsAny(path, "{*?[") {
 		return false
 	}
@@ -84,27 +85,68 @@ func shardPattern(path string) bool {
 	return err != nil
 }
 
-func detectShards(path string, isDir bool) bool {
-	if !isDir {
-		shard, _ := tarshard.Is(path)
-		return shard
+// shardName tells names of shards, and whether their images cannot be read in
+// place.
+func shardName(name string) (shard, packed bool) {
+	if shard, packed = tarshard.Is(name); shard {
+		return shard, packed
 	}
-	sub, err := splitFolder(path, Train)
-	return err == nil && len(shardsIn(filepath.Join(path, sub))) > 0
+	parquet := strings.HasSuffix(strings.ToLower(shardBase(name)), parquetSuffix)
+	return parquet, parquet
 }
 
-// shardsIn are the shards of a folder that has no images beside them.
-func shardsIn(dir string) []string {
-	var found []string
-	for _, name := range siblings(dir) {
-		if imageName(name) {
-			return nil
-		}
-		if shard, _ := tarshard.Is(name); shard {
-			found = append(found, filepath.Join(dir, name))
+func detectShards(path string, isDir bool) bool {
+	if !isDir {
+		shard, _ := shardName(path)
+		return shard
+	}
+	_, found, err := shardsIn(path, Train)
+	return err == nil && len(found) > 0
+}
+
+// shardsIn are the shards of a split in a folder that has no images beside
+// them. Splits are sub-folders, or the beginnings of names as Hugging Face's are,
+// which also may lie in a sub-folder data. Parts tells whether there are splits.
+func shardsIn(dir, split string) (parts bool, found []string, err error) {
+	sub, err := splitFolder(dir, split)
+	if err != nil {
+		return false, nil, err
+	}
+	if sub != "" {
+		_, found = shardsOf(filepath.Join(dir, sub), split)
+		return true, found, nil
+	}
+	for _, d := range []string{dir, filepath.Join(dir, "data")} {
+		if parts, found = shardsOf(d, split); len(found) > 0 {
+			break
 		}
 	}
-	return found
+	return parts, found, nil
+}
+
+// shardsOf are the shards right in a folder.
+func shardsOf(dir, split string) (parts bool, found []string) {
+	bySplit := map[string][]string{}
+	for _, name := range siblings(dir) {
+		if imageName(name) {
+			return false, nil
+		}
+		if shard, _ := shardName(name); !shard {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		found = append(found, path)
+		stem := strings.ToLower(name[:len(name)-len(strings.TrimLeftFunc(name, unicode.IsLetter))])
+		for s, stems := range splitFolders {
+			if slices.Contains(stems, stem) {
+				bySplit[s] = append(bySplit[s], path)
+			}
+		}
+	}
+	if len(bySplit[Train]) > 0 && len(bySplit[Test]) > 0 {
+		return true, bySplit[split]
+	}
+	return false, found
 }
 
 func openShards(path string, o Options) (Source, error) {
@@ -140,16 +182,15 @@ func openShards(path string, o Options) (Source, error) {
 // shardNames lists the shards that a folder, file, URL or pattern stands for.
 func shardNames(path, split string) ([]string, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		sub, err := splitFolder(path, split)
+		parts, names, err := shardsIn(path, split)
 		if err != nil {
 			return nil, err
 		}
-		if sub == "" && split == Test {
-			return nil, fmt.Errorf("%w: shards have test images only in a sub-folder test or val beside train", ErrNoSplit)
+		if !parts && split == Test {
+			return nil, fmt.Errorf("%w: shards have test images only in a sub-folder test or val beside train, or in files named like test-*.parquet beside train-*", ErrNoSplit)
 		}
-		names := shardsIn(filepath.Join(path, sub))
 		if len(names) == 0 {
-			return nil, errors.New("no shards in it: looked for *.tar, *.tar.gz, *.tar.zst")
+			return nil, errors.New("no shards in it: looked for *.tar, *.tar.gz, *.tar.zst, *.parquet")
 		}
 		return names, nil
 	}
@@ -164,28 +205,37 @@ func shardNames(path, split string) ([]string, error) {
 
 // open finds a shard and what is in it.
 func (a *access) open(ctx context.Context, name string, o Options) (part, error) {
-	p := part{url: name, base: shardBase(name)}
-	if fetch.Is(name) {
-		info, err := a.client.Stat(ctx, name)
-		if err != nil {
-			return p, unavailable(err)
-		}
-		p.stored, p.version = true, fmt.Sprint(info.Size, info.Version)
-	} else {
-		info, err := os.Stat(name)
-		if err != nil {
-			return p, err
-		}
-		if !info.Mode().IsRegular() {
-			return p, fmt.Errorf("%s: not a regular file", name)
-		}
+	p := part{url: name, base: shardBase(name), stored: true}
+	var err error
+	if !fetch.Is(name) {
+		_, p.stored = shardName(name)
 		if p.url, err = filepath.Abs(name); err != nil {
 			return p, err
 		}
-		_, p.stored = tarshard.Is(name)
-		p.version = fmt.Sprint(info.Size(), info.ModTime().UnixNano())
+	}
+	if p.version, err = a.version(ctx, p.url); err != nil {
+		return p, err
 	}
 	return p, a.index(ctx, &p, o)
+}
+
+// version changes with the content of a shard.
+func (a *access) version(ctx context.Context, url string) (string, error) {
+	if fetch.Is(url) {
+		info, err := a.client.Stat(ctx, url)
+		if err != nil {
+			return "", unavailable(err)
+		}
+		return fmt.Sprint(info.Size, info.Version), nil
+	}
+	info, err := os.Stat(url)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s: not a regular file", url)
+	}
+	return fmt.Sprint(info.Size(), info.ModTime().UnixNano()), nil
 }
 
 // shardIndex is what is kept of a shard.
@@ -240,6 +290,9 @@ func (a *access) file(ctx context.Context, p *part) (*os.File, error) {
 // bring fetches and unpacks a shard. One whose compression is damaged gives what
 // comes before the damage; the index tells of it.
 func (a *access) bring(ctx context.Context, p *part, w io.Writer) error {
+	if strings.HasSuffix(strings.ToLower(p.base), parquetSuffix) {
+		return a.bringParquet(ctx, p, w)
+	}
 	var in io.ReadCloser
 	if fetch.Is(p.url) {
 		in = a.client.Open(ctx, p.url)
@@ -266,6 +319,33 @@ func (a *access) bring(ctx context.Context, p *part, w io.Writer) error {
 		return out.err // the disk's
 	}
 	return nil
+}
+
+// bringParquet turns a parquet file into a tar file. Its end is needed first, so
+// that a remote one is fetched as a whole before.
+func (a *access) bringParquet(ctx context.Context, p *part, w io.Writer) error {
+	f, err := a.raw(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := packParquet(f, w); err != nil {
+		return fmt.Errorf("%s: %w", fetch.Show(p.url), err)
+	}
+	return nil
+}
+
+// raw opens a shard's bytes as they lie, fetched where it is remote.
+func (a *access) raw(ctx context.Context, p *part) (*os.File, error) {
+	if !fetch.Is(p.url) {
+		return os.Open(p.url)
+	}
+	return a.store.Open("raw "+p.url+" "+p.version, func(w io.Writer) error {
+		in := a.client.Open(ctx, p.url)
+		defer in.Close()
+		_, err := io.Copy(w, in)
+		return err
+	})
 }
 
 // tracked remembers the error of one side of a copy.
