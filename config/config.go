@@ -39,7 +39,7 @@ type Data struct {
 	EvalSplit string  `toml:"eval_split" doc:"part whose images are classified at the end; sources without it give up eval.holdout of their images"`
 	CacheGB   float64 `toml:"cache_gb" range:"[0.001,1000000]" doc:"disk space for shards that are fetched or unpacked, in the user's cache folder"`
 
-	Temporal string  `toml:"temporal" doc:"frames of clips, a folder each: the large views come from moments this far apart at most, such as \"2s\" or \"50 frames\"; empty: all views come from one image"`
+	Temporal string  `toml:"temporal" doc:"frames of clips, a folder or shard each: the large views come from frames at most this far from the first one's, such as 2s or 50 frames; empty: all views come from one image"`
 	FPS      float64 `toml:"fps" range:"[0.001,100000]" doc:"frames a second, where temporal is in seconds"`
 
 	Shuffle     int  `toml:"shuffle_buffer" range:"[1,16777216]" doc:"streams: images that are read ahead and shuffled together"`

@@ -32,6 +32,10 @@ type Config struct {
 	Rank       int
 	Ranks      int // 0 means 1
 
+	// Temporal, if not 0, has the views of the first group come from frames of
+	// one clip (see dataset.Clips), at most so many frames from the sample.
+	Temporal int64
+
 	// MaxSkip is the share of unreadable images above which Next returns an
 	// error; see TooManyError for the rule.
 	MaxSkip float64
@@ -75,9 +79,10 @@ type Loader struct {
 	feed  *feed          // of a stream
 	c     Config
 	norm  *augment.Normalizer
-	keys  []uint64   // dataset.Key of each image
-	parts *partition // nil where the source has none that matter
-	steps int        // of an epoch
+	keys  []uint64       // dataset.Key of each image
+	clips *dataset.Clips // with Config.Temporal
+	parts *partition     // nil where the source has none that matter
+	steps int            // of an epoch
 	skips *skips
 
 	free  chan *Batch
@@ -111,6 +116,9 @@ func New(src dataset.Source, c Config) (*Loader, error) {
 		skips: newSkips(src, c.MaxSkip, c.OnSkip)}
 	for i := range l.keys {
 		l.keys[i] = dataset.Key(src.ID(i))
+	}
+	if c.Temporal > 0 {
+		l.clips = dataset.FindClips(src)
 	}
 	return l, nil
 }
@@ -226,14 +234,14 @@ func pick(r [4]uint32, n int) int {
 // work makes images' views until there are no more jobs.
 func (l *Loader) work(ctx context.Context) {
 	background()
-	var img imgcodec.Image
+	frames := make([]imgcodec.Image, l.moments())
 	var scratch augment.Scratch
 	for j := range l.jobs {
 		if ctx.Err() != nil {
 			return
 		}
 		for i := j.from; i < j.to; i++ {
-			if err := l.image(j.b, i, &img, &scratch); err != nil {
+			if err := l.image(j.b, i, frames, &scratch); err != nil {
 				j.b.once.Do(func() { j.b.err = err })
 			}
 		}
@@ -253,18 +261,25 @@ const (
 // image fills the views of image i of a batch. An unreadable image is replaced
 // by another that depends on seed, epoch and image only; its views are drawn in
 // the name of the image that it replaces, so that they differ from its own.
-func (l *Loader) image(b *Batch, i int, img *imgcodec.Image, scratch *augment.Scratch) error {
+// Frames is memory for the sample and other moments of its clip.
+func (l *Loader) image(b *Batch, i int, frames []imgcodec.Image, scratch *augment.Scratch) error {
 	load := l.load
 	if l.feed != nil {
 		load = l.loadRecord
 	}
-	key, err := load(b, i, img)
+	key, err := load(b, i, &frames[0])
 	if err != nil {
 		return err
+	}
+	if l.clips != nil {
+		if err := l.others(b.Indices[i], key, frames); err != nil {
+			return err
+		}
 	}
 	for g, group := range l.c.Recipe.Groups {
 		size := l.view(group)
 		for c := range group.Count {
+			img := &frames[key.View%len(frames)]
 			p := l.c.Recipe.Draw(g, key, img.W, img.H)
 			at := (c*l.c.Batch + i) * size
 			augment.Apply(b.Groups[g][at:at+size], img, &p, l.norm, scratch)

@@ -43,6 +43,9 @@ func NewStream(s dataset.Stream, buffer int, c Config) (*Loader, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	if c.Temporal > 0 {
+		return nil, fmt.Errorf("%s: views from several moments (data.temporal) take a source whose clips are known, not a stream", s.Name())
+	}
 	global := c.global()
 	return &Loader{c: c, norm: augment.NewNormalizer(c.Recipe.Mean, c.Recipe.Std),
 		feed:  &feed{stream: s, buffer: (max(buffer, 1) + global - 1) / global * global, some: make(chan struct{})},

@@ -242,9 +242,13 @@ func (t *run) start() error {
 		return err
 	}
 	t.passes = passes(r)
+	frames, err := r.Data.TemporalFrames()
+	if err != nil {
+		return err
+	}
 	c := loader.Config{
 		Recipe: v, Batch: t.res.RankBatch, Accumulate: r.Train.Accumulate, Seed: r.Train.Seed, Workers: workers(r), Ranks: 1,
-		MaxSkip: r.Data.MaxSkip, OnSkip: t.opts.Log.Skip,
+		Temporal: frames, MaxSkip: r.Data.MaxSkip, OnSkip: t.opts.Log.Skip,
 	}
 	if t.stream != nil {
 		t.loader, err = loader.NewStream(t.stream, r.Data.Shuffle, c)
