@@ -101,6 +101,17 @@ func (m *Image) ResetDeep(w, h, c int) {
 	m.W, m.H, m.C, m.Pix, m.Deep = w, h, c, m.Pix[:0], m.Deep[:n]
 }
 
+// Copy makes m's pixels those of src.
+func (m *Image) Copy(src *Image) {
+	if src.IsDeep() {
+		m.ResetDeep(src.W, src.H, src.C)
+	} else {
+		m.Reset(src.W, src.H, src.C)
+	}
+	copy(m.Pix, src.Pix)
+	copy(m.Deep, src.Deep)
+}
+
 // IsDeep tells whether samples have 16 bits.
 func (m *Image) IsDeep() bool { return len(m.Deep) > 0 }
 

@@ -58,7 +58,7 @@ func MeasureStages(ctx context.Context, src dataset.Source, r augment.Recipe, se
 		}
 	}
 	var bad error
-	order := permutation(seed, 0, src.Len())
+	order := epochOrder(seed, 0, src.Len(), partitionOf(src)).perm
 	for i := 0; i < n; i++ {
 		if err := ctx.Err(); err != nil {
 			return s, err

@@ -20,19 +20,51 @@ import (
 // looking at some of them and timing this machine. set are keys that the user
 // has fixed (KEY=VALUE), which the choice is planned around.
 func Auto(ctx context.Context, data string, budget time.Duration, set ...string) (*config.Recipe, []config.Choice, error) {
-	src, err := dataset.Open(data, dataset.Options{Decode: imgcodec.Options{Deep: true}})
-	if err != nil {
-		return nil, nil, err
-	}
-	facts, err := Facts(ctx, src)
-	if err != nil {
-		return nil, nil, err
+	var facts config.DataFacts
+	if dataset.IsStream(data) {
+		var err error
+		if facts, err = streamFacts(ctx, data); err != nil {
+			return nil, nil, err
+		}
+		// The user's own comes later and counts.
+		set = append([]string{fmt.Sprintf("data.epoch_images=%d", facts.Images)}, set...)
+	} else {
+		src, err := dataset.Open(data, dataset.Options{Context: ctx, Decode: imgcodec.Options{Deep: true}})
+		if err != nil {
+			return nil, nil, err
+		}
+		if facts, err = Facts(ctx, src); err != nil {
+			return nil, nil, err
+		}
 	}
 	machine, err := Machine()
 	if err != nil {
 		return nil, nil, err
 	}
 	return config.Auto(facts, budget, machine, set...)
+}
+
+// streamEpoch is what counts as an epoch of a stream, whose length nobody knows:
+// auto plans as for so many images.
+const streamEpoch = 50_000
+
+// streamFacts describes a stream by its first images.
+func streamFacts(ctx context.Context, data string) (config.DataFacts, error) {
+	s, err := dataset.OpenStream(data, dataset.Options{Context: ctx, Decode: imgcodec.Options{Deep: true}})
+	if err != nil {
+		return config.DataFacts{}, err
+	}
+	defer s.Close()
+	first, err := dataset.Peek(ctx, s, factImages)
+	if err != nil {
+		return config.DataFacts{}, err
+	}
+	if len(first) == 0 {
+		return config.DataFacts{}, fmt.Errorf("%s: no images", s.Name())
+	}
+	f, err := Facts(ctx, dataset.Records(s.Name(), first, s.Channels()))
+	f.Images, f.Classes, f.Labeled = streamEpoch, 0, false
+	return f, err
 }
 
 // factImages is how many images Facts looks at.

@@ -62,7 +62,7 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 		o.Split = dataset.Train
 	}
 	r.Model.InChannels = st.Arch.InChannels
-	src, err := OpenData(o.Data, r, o.Split)
+	src, err := OpenData(ctx, o.Data, r, o.Split)
 	if err != nil {
 		return nil, err
 	}

@@ -73,6 +73,10 @@ func (t *run) finish(ctx context.Context) (*Outcome, error) {
 		Classes: t.source.Classes(), Source: t.source}
 	m := t.stepper.Model
 	prototypesOnSphere(m)
+	if t.source.Len() == 0 {
+		t.opts.Log.Warn(t.source.Name() + " has no images left to look at: there is no evaluation")
+		return out, nil
+	}
 	seen := &viewer{recipe: t.recipe, precision: t.stepper.Plan.Config.Precision}
 	t.opts.Log.Stage("prototypes")
 	pool := sample(t.source.Len(), sheetPool, t.recipe.Train.Seed)
@@ -142,7 +146,7 @@ func (o *Outcome) cluster(src dataset.Source, e *Embedded, k int) error {
 // knn compares the trained network with itself untrained and with raw pixels.
 func (t *run) knn(ctx context.Context, seen *viewer, m *engine.Model) (*KNNTable, error) {
 	r := t.recipe
-	refs, queries, holdout, err := t.evalSets()
+	refs, queries, holdout, err := t.evalSets(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +207,7 @@ func percent(share float64, err error) (float64, error) { return 100 * share, er
 
 // evalSets are labelled references from the training part and queries from the
 // evaluation part, or, without one, held-out images of the training part.
-func (t *run) evalSets() (refs, queries dataset.Source, holdout bool, err error) {
+func (t *run) evalSets(ctx context.Context) (refs, queries dataset.Source, holdout bool, err error) {
 	e, seed := t.recipe.Eval, t.recipe.Train.Seed
 	labelled := func(src dataset.Source) dataset.Source {
 		var idx []int
@@ -215,7 +219,7 @@ func (t *run) evalSets() (refs, queries dataset.Source, holdout bool, err error)
 		return dataset.Subset(src, idx)
 	}
 	train := labelled(t.source)
-	test, err := OpenData(t.opts.Data, t.recipe, dataset.Test)
+	test, err := OpenData(ctx, t.opts.Data, t.recipe, dataset.Test)
 	switch {
 	case err == nil:
 		queries = labelled(test)

@@ -9,59 +9,13 @@ import (
 
 	"swav/augment"
 	"swav/config"
-	"swav/dataset"
 	"swav/dist"
 	"swav/engine"
-	"swav/imgcodec"
 	"swav/internal/hostmem"
 	"swav/nn"
 	"swav/op"
 	"swav/optim"
 )
-
-// OpenData opens the part of a source that a recipe names: dataset.Train or
-// dataset.Test, the recipe's data.split and data.eval_split.
-func OpenData(path string, r *config.Recipe, part string) (dataset.Source, error) {
-	split := r.Data.Split
-	if part == dataset.Test {
-		split = r.Data.EvalSplit
-	}
-	channels := r.Model.InChannels
-	if channels == 0 {
-		channels = r.Data.Channels
-	}
-	o := dataset.Options{Split: split, Channels: channels,
-		Decode: imgcodec.Options{IgnoreOrientation: r.Data.Exif == "ignore", MaxPixels: r.Data.MaxPixels, Deep: r.Data.Depth == 16}}
-	src, err := dataset.Open(path, o)
-	if err != nil || channels != 0 {
-		return src, err
-	}
-	if o.Channels = ownChannels(src); o.Channels == src.Channels() {
-		return src, nil
-	}
-	return dataset.Open(path, o)
-}
-
-// ownChannels is the number of channels that the first images have, where it is
-// one that cannot be converted to what the source gives: then it is meant.
-func ownChannels(src dataset.Source) int {
-	const looks = 8
-	own := 0
-	var img imgcodec.Image
-	for i := range min(src.Len(), looks) {
-		if err := src.Load(i, &img); err != nil {
-			continue
-		}
-		if img.C == 1 || img.C == 3 || own != 0 && img.C != own {
-			return src.Channels()
-		}
-		own = img.C
-	}
-	if own == 0 {
-		return src.Channels()
-	}
-	return own
-}
 
 // Views is a recipe's augmentation for images of the given channels.
 func Views(r *config.Recipe, channels int) (augment.Recipe, error) {

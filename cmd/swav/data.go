@@ -49,11 +49,12 @@ func (f *dataFlags) add(c *cobra.Command) {
 }
 
 // open opens a source as it is stored: every channel and every bit.
-func (f *dataFlags) open(path string) (dataset.Source, error) {
+func (f *dataFlags) open(c *cobra.Command, path string) (dataset.Source, error) {
 	if f.exif != "apply" && f.exif != "ignore" {
 		return nil, usageError{fmt.Errorf("--exif %s: want apply or ignore", f.exif)}
 	}
-	return dataset.Open(path, dataset.Options{Split: f.split,
+	return dataset.Open(path, dataset.Options{Split: f.split, Context: c.Context(),
+		Note:   func(text string) { fmt.Fprintln(c.ErrOrStderr(), "swav: "+text) },
 		Decode: imgcodec.Options{MaxPixels: f.maxPixels, IgnoreOrientation: f.exif == "ignore", Deep: true}})
 }
 
@@ -73,7 +74,7 @@ cannot be read or do not go together, 2: wrong usage.`,
   swav data check ~/photos --json > report.json`,
 		Args: withUsage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			src, err := f.open(args[0])
+			src, err := f.open(c, args[0])
 			if err != nil {
 				return err
 			}
@@ -119,7 +120,7 @@ samples are shares of the largest that 8 or 16 bits hold.`,
 		Example: `  swav data stats ~/microscope >> recipe.toml`,
 		Args:    withUsage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			src, err := f.open(args[0])
+			src, err := f.open(c, args[0])
 			if err != nil {
 				return err
 			}
@@ -182,7 +183,7 @@ of a run, they are the views of that run's first epoch.`,
 			if err := r.Validate(); err != nil {
 				return usageError{err}
 			}
-			src, err := train.OpenData(args[0], r, dataset.Train)
+			src, err := train.OpenData(c.Context(), args[0], r, dataset.Train)
 			if err != nil {
 				return err
 			}
@@ -232,7 +233,7 @@ are left out and listed in OUT/skipped.jsonl.`,
 			if o.Size < 0 || o.PerShard < 1 || o.Quality < 1 || o.Quality > 100 || o.MaxSkip < 0 || o.MaxSkip > 1 {
 				return usageError{errors.New("want --size of at least 0, --shard-images of at least 1, --quality of 1 to 100, --max-skip of 0 to 1")}
 			}
-			src, err := f.open(args[0])
+			src, err := f.open(c, args[0])
 			if err != nil {
 				return err
 			}

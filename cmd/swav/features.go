@@ -17,7 +17,7 @@ type modelFlags struct{ run, data, split, out string }
 
 func (f *modelFlags) add(c *cobra.Command, out string) {
 	c.Flags().StringVar(&f.run, "run", "", "run directory, or one checkpoint in it (required)")
-	c.Flags().StringVar(&f.data, "data", "", "images: folder, idx files, CIFAR batches (default: the run's)")
+	c.Flags().StringVar(&f.data, "data", "", "images: folder, list, shards, URLs of shards, idx files, CIFAR batches (default: the run's)")
 	c.Flags().StringVar(&f.split, "split", "", "part of the data, where it has parts: train or test (default train)")
 	c.Flags().StringVar(&f.out, "out", out, "file to write")
 }
