@@ -402,6 +402,9 @@ func (s *shards) arrange() error {
 	}
 	if labelled {
 		s.classes, s.labels = namedLabels(names, true)
+		if url := s.parts[0].url; !fetch.Is(url) {
+			s.classes = shardClasses(filepath.Dir(url), s.classes)
+		}
 	} else {
 		s.classes, s.labels = pathLabels(keys)
 	}

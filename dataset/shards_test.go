@@ -265,3 +265,22 @@ func TestShardWindow(t *testing.T) {
 		}
 	}
 }
+
+// Numbers get the names that lie beside the shards, if those are complete.
+func TestClassNames(t *testing.T) {
+	dir := t.TempDir()
+	for text, want := range map[string][]string{
+		"cat\ndog\nfish\n": {"cat", "fish"}, "cat\ndog": {"0", "2"}, "": {"0", "2"},
+	} {
+		write(t, []byte(text), dir, classesFile)
+		if got := shardClasses(dir, []string{"0", "2"}); !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+		if got := shardClasses(dir, []string{"bird"}); !slices.Equal(got, []string{"bird"}) {
+			t.Errorf("%q: names become %v", text, got)
+		}
+	}
+	if got := shardClasses(t.TempDir(), []string{"0"}); !slices.Equal(got, []string{"0"}) {
+		t.Errorf("without the file: %v", got)
+	}
+}
