@@ -135,3 +135,17 @@ func TestMeansMustFitTheChannels(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Bits are not thrown away without a word.
+func TestLostBitsAreWarnedOf(t *testing.T) {
+	data := arrays(t, 24, 1)
+	for depth, want := range map[int]bool{8: true, 16: false} {
+		_, screen, err := execute(context.Background(), Options{Recipe: recipe(t, fmt.Sprintf("data.depth=%d", depth)), Data: data, Dir: t.TempDir(), DryRun: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(screen, "data.depth=16") != want {
+			t.Errorf("data.depth = %d:\n%s", depth, screen)
+		}
+	}
+}

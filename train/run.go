@@ -241,6 +241,9 @@ func (t *run) start() error {
 	if err != nil {
 		return err
 	}
+	if r.Data.Depth == 8 && storesDeep(t.source) {
+		t.opts.Log.Warn("the images store 16 bits of a sample, and data.depth = 8 keeps the upper 8: --set data.depth=16 keeps all, and `swav data stats` measures the mean and deviation that go with it")
+	}
 	t.passes = passes(r)
 	frames, err := r.Data.TemporalFrames()
 	if err != nil {

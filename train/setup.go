@@ -9,13 +9,29 @@ import (
 
 	"swav/augment"
 	"swav/config"
+	"swav/dataset"
 	"swav/dist"
 	"swav/engine"
+	"swav/imgcodec"
 	"swav/internal/hostmem"
 	"swav/nn"
 	"swav/op"
 	"swav/optim"
 )
+
+// storesDeep tells whether the first file has samples of 16 bits.
+func storesDeep(src dataset.Source) bool {
+	files, ok := src.(dataset.Encoded)
+	if !ok || src.Len() == 0 {
+		return false
+	}
+	var buf []byte
+	if files.Encoded(0, &buf) != nil {
+		return false
+	}
+	info, err := imgcodec.ReadInfo(buf)
+	return err == nil && info.Depth == 16
+}
 
 // Views is a recipe's augmentation for images of the given channels.
 func Views(r *config.Recipe, channels int) (augment.Recipe, error) {
