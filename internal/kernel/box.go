@@ -35,7 +35,7 @@ func BoxFor(sigma float64) (b Box, ok bool) {
 // with their repeated ends.
 func BlurMemory(w, h int, b Box) int { return w*h + 2*strip*(w+2*(b.R+1)) }
 
-// strip is the number of rows that C kernels take at a time (STRIP in blur.inc).
+// strip is the number of rows that C kernels take at a time (STRIP in blur.h).
 const strip = 8
 
 // mix rounds the weighted sum of the samples with full and with fractional weight.
