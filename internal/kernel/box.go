@@ -31,9 +31,12 @@ func BoxFor(sigma float64) (b Box, ok bool) {
 	return b, true
 }
 
-// BlurMemory is the working memory of Set.Blur: a plane, and two rows with their
-// repeated ends.
-func BlurMemory(w, h int, b Box) int { return w*h + 2*(w+2*(b.R+1)) }
+// BlurMemory is the working memory of Set.Blur: a plane, and two strips of rows
+// with their repeated ends.
+func BlurMemory(w, h int, b Box) int { return w*h + 2*strip*(w+2*(b.R+1)) }
+
+// strip is the number of rows that C kernels take at a time (STRIP in blur.h).
+const strip = 8
 
 // mix rounds the weighted sum of the samples with full and with fractional weight.
 func (b Box) mix(full, far uint32) byte {

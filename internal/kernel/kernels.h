@@ -1,5 +1,5 @@
 // Loops over the 8-bit pixels of one view: resize, colour, blur, normalise. The
-// same source (kernels.inc) is compiled for several instruction sets; the table of
+// same source (body.h) is compiled for several instruction sets; the table of
 // the best one that this processor has is chosen at run time. Set in kernel.go says
 // what each function computes; all give the same bits as the plain Go beside them.
 #ifndef SWAV_PIXELS_H

@@ -6,5 +6,5 @@
 #pragma GCC target("avx2")
 #define TABLE swav_pixels_avx2
 #define ISA "avx2"
-#include "kernels.inc"
+#include "body.h"
 #endif

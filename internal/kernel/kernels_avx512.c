@@ -6,5 +6,5 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,prefer-vector-width=512")
 #define TABLE swav_pixels_avx512
 #define ISA "avx512"
-#include "kernels.inc"
+#include "body.h"
 #endif

@@ -9,7 +9,7 @@
 #endif
 #define TABLE swav_pixels_base
 #define ISA "128-bit"
-#include "kernels.inc"
+#include "body.h"
 
 const swav_pixels *swav_pixels_table(int i) {
 	const swav_pixels *tables[4] = {0};

@@ -101,6 +101,52 @@ static inline VI smaller(VI a, VI b) { return pick(a < b, a, b); }
 #endif
 #endif
 
+// Vectors of 2 VL 16-bit numbers, where there are products of pairs of them.
+#if VL >= 8 || defined(__SSE4_1__)
+#define PAIRS 1
+typedef uint16_t VH __attribute__((vector_size(4 * VL)));
+
+static inline VH load16(const uint8_t *p) {
+#if VL == 16
+	return (VH)_mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
+#elif VL == 8
+	return (VH)_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
+#else
+	return (VH)_mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)p));
+#endif
+}
+
+static inline void store16(uint8_t *p, VH v) {
+#if VL == 16
+	_mm256_storeu_si256((__m256i *)p, _mm512_cvtepi16_epi8((__m512i)v));
+#elif VL == 8
+	__m256i w = _mm256_packus_epi16((__m256i)v, (__m256i)v);
+	_mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(_mm256_permute4x64_epi64(w, 0x08)));
+#else
+	_mm_storel_epi64((__m128i *)p, _mm_packus_epi16((__m128i)v, (__m128i)v));
+#endif
+}
+
+// Lanes of a and b by turns, from the lower and the upper half of each 128 bits;
+// join packs such halves, of 32-bit lanes below 2^16, again.
+#if VL == 16
+static inline VH weave_low(VH a, VH b) { return (VH)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b); }
+static inline VH weave_high(VH a, VH b) { return (VH)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b); }
+static inline VH join(VU a, VU b) { return (VH)_mm512_packus_epi32((__m512i)a, (__m512i)b); }
+static inline VU pair_sums(VH a, VU b) { return (VU)_mm512_madd_epi16((__m512i)a, (__m512i)b); }
+#elif VL == 8
+static inline VH weave_low(VH a, VH b) { return (VH)_mm256_unpacklo_epi16((__m256i)a, (__m256i)b); }
+static inline VH weave_high(VH a, VH b) { return (VH)_mm256_unpackhi_epi16((__m256i)a, (__m256i)b); }
+static inline VH join(VU a, VU b) { return (VH)_mm256_packus_epi32((__m256i)a, (__m256i)b); }
+static inline VU pair_sums(VH a, VU b) { return (VU)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
+#else
+static inline VH weave_low(VH a, VH b) { return (VH)_mm_unpacklo_epi16((__m128i)a, (__m128i)b); }
+static inline VH weave_high(VH a, VH b) { return (VH)_mm_unpackhi_epi16((__m128i)a, (__m128i)b); }
+static inline VH join(VU a, VU b) { return (VH)_mm_packus_epi32((__m128i)a, (__m128i)b); }
+static inline VU pair_sums(VH a, VU b) { return (VU)_mm_madd_epi16((__m128i)a, (__m128i)b); }
+#endif
+#endif
+
 // Past the caches, where there is a way; p is aligned to a vector.
 static inline void stream(float *p, V v) {
 #if VL == 16

@@ -18,6 +18,29 @@ static inline uint8_t box5_one(const uint8_t *a, const uint8_t *b, const uint8_t
 	return box_mix(acc, (uint32_t)*a + *e, ww, fw);
 }
 
+#if PAIRS
+// Both weights in 16 bits each, their upper and their lower 12.
+typedef struct {
+	VU high, low;
+} box_weights;
+
+static inline box_weights box_pairs(uint32_t ww, uint32_t fw) {
+	return (box_weights){(VU){0} + (ww >> 12 | fw >> 12 << 16), (VU){0} + ((ww & 4095) | (fw & 4095) << 16)};
+}
+
+static inline VU box_pair(VH pairs, box_weights w) {
+	return ((pair_sums(pairs, w.high) << 12) + pair_sums(pairs, w.low) + (1u << 23)) >> 24;
+}
+
+// As box5, 2 VL samples: sums and products in 16 bits.
+static inline VH box5_wide(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d, const uint8_t *e, int64_t r, box_weights w) {
+	VH acc = load16(c), far = load16(a) + load16(e);
+	if (r)
+		acc += load16(b) + load16(d);
+	return join(box_pair(weave_low(acc, far), w), box_pair(weave_high(acc, far), w));
+}
+#endif
+
 // n samples; the last vector overlaps the one before, so out must be elsewhere.
 static inline void box5_line(uint8_t *out, const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d, const uint8_t *e, int64_t n, int64_t r, uint32_t ww, uint32_t fw) {
 	if (n < VL) {
@@ -25,6 +48,18 @@ static inline void box5_line(uint8_t *out, const uint8_t *a, const uint8_t *b, c
 			out[i] = box5_one(a + i, b + i, c + i, d + i, e + i, r, ww, fw);
 		return;
 	}
+#if PAIRS
+	if (n >= 2 * VL) {
+		box_weights weights = box_pairs(ww, fw);
+		for (int64_t i = 0;; i += 2 * VL) {
+			if (i > n - 2 * VL)
+				i = n - 2 * VL;
+			store16(out + i, box5_wide(a + i, b + i, c + i, d + i, e + i, r, weights));
+			if (i == n - 2 * VL)
+				return;
+		}
+	}
+#endif
 	for (int64_t i = 0;; i += VL) {
 		if (i > n - VL)
 			i = n - VL;
@@ -78,22 +113,39 @@ static void box_columns(uint8_t *out, const uint8_t *in, int64_t w, int64_t h, i
 }
 
 static inline void repeat_ends(uint8_t *row, int64_t n, int64_t pad) {
+	if (pad <= 2) {
+		row[-1] = row[-pad] = row[0];
+		row[n] = row[n + pad - 1] = row[n - 1];
+		return;
+	}
 	memset(row - pad, row[0], pad);
 	memset(row + n, row[n - 1], pad);
 }
 
+// Rows go through each box some at a time: a row that was just written cannot be
+// read at another alignment before its stores have left for the cache.
+#define STRIP 8
+
 static void blur(uint8_t *pix, uint8_t *tmp, int64_t w, int64_t h, int64_t planes, int64_t r, uint32_t ww, uint32_t fw) {
-	int64_t pad = r + 1;
-	uint8_t *one = tmp + w * h + pad, *two = one + w + 2 * pad;
+	int64_t pad = r + 1, stride = w + 2 * pad;
+	uint8_t *one = tmp + w * h + pad, *two = one + STRIP * stride;
 	for (; planes > 0; planes--, pix += w * h) {
-		for (int64_t y = 0; y < h; y++) {
-			memcpy(one, pix + y * w, w);
-			repeat_ends(one, w, pad);
-			box_row(two, one, w, r, ww, fw);
-			repeat_ends(two, w, pad);
-			box_row(one, two, w, r, ww, fw);
-			repeat_ends(one, w, pad);
-			box_row(tmp + y * w, one, w, r, ww, fw);
+		for (int64_t y = 0; y < h; y += STRIP) {
+			int64_t rows = h - y < STRIP ? h - y : STRIP;
+			for (int64_t i = 0; i < rows; i++) {
+				memcpy(one + i * stride, pix + (y + i) * w, w);
+				repeat_ends(one + i * stride, w, pad);
+			}
+			for (int64_t i = 0; i < rows; i++) {
+				box_row(two + i * stride, one + i * stride, w, r, ww, fw);
+				repeat_ends(two + i * stride, w, pad);
+			}
+			for (int64_t i = 0; i < rows; i++) {
+				box_row(one + i * stride, two + i * stride, w, r, ww, fw);
+				repeat_ends(one + i * stride, w, pad);
+			}
+			for (int64_t i = 0; i < rows; i++)
+				box_row(tmp + (y + i) * w, one + i * stride, w, r, ww, fw);
 		}
 		box_columns(pix, tmp, w, h, r, ww, fw);
 		box_columns(tmp, pix, w, h, r, ww, fw);

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "vector.h"
-#include "resize.inc"
-#include "colour.inc"
-#include "blur.inc"
+#include "resize.h"
+#include "colour.h"
+#include "blur.h"
 
 const swav_pixels TABLE = {
     .isa = ISA,
