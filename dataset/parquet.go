@@ -38,12 +38,18 @@ func packParquet(f *os.File, w io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := checkFooter(f, info.Size()); err != nil {
+		return err
+	}
 	file, err := parquet.OpenFile(f, info.Size(), parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true))
 	if err != nil {
 		return err
 	}
 	c, err := imageColumns(file)
 	if err != nil {
+		return err
+	}
+	if err := checkPages(f, info.Size(), file); err != nil {
 		return err
 	}
 	out := tar.NewWriter(w)

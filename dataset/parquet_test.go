@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -93,6 +94,38 @@ func TestParquet(t *testing.T) {
 		if _, err := Open(filepath.Join(dir, "bad", name), o); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
 		}
+	}
+}
+
+// Metadata whose lists claim more than follows is refused before it is parsed.
+func TestParquetFooterIsChecked(t *testing.T) {
+	good := parquetFile(t, 0, 5, hfMetadata)
+	if err := checkFooter(bytes.NewReader(good), int64(len(good))); err != nil {
+		t.Error(err)
+	}
+	// Field 4 (row groups), a list of 2^31-1 structs of which none follows.
+	footer := []byte{0x49, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00}
+	bad := append(append([]byte("PAR1"), footer...), byte(len(footer)), 0, 0, 0, 'P', 'A', 'R', '1')
+	if err := checkFooter(bytes.NewReader(bad), int64(len(bad))); !errors.Is(err, errFooter) {
+		t.Errorf("%v, want %v", err, errFooter)
+	}
+	deep := append([]byte("PAR1"), bytes.Repeat([]byte{0x1c}, 1000)...)
+	deep = append(deep, 0xe8, 0x03, 0, 0, 'P', 'A', 'R', '1')
+	if err := checkFooter(bytes.NewReader(deep), int64(len(deep))); !errors.Is(err, errFooter) {
+		t.Errorf("structs in structs: %v, want %v", err, errFooter)
+	}
+}
+
+// A page that claims more than it may is refused before it is read.
+func TestParquetPagesAreChecked(t *testing.T) {
+	good := parquetFile(t, 0, 5, hfMetadata)
+	if err := checkChunk(bytes.NewReader(good), 4, 5); err == nil {
+		t.Error("a page that goes beyond its chunk gave no error")
+	}
+	// The compact encoding of a data page (type 0) of 2^31-1 bytes unpacked, 1 packed.
+	huge := []byte{0x15, 0x00, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x15, 0x02, 0x00, 0xaa}
+	if err := checkChunk(bytes.NewReader(huge), 0, int64(len(huge))); err == nil || !strings.Contains(err.Error(), "2147483647 unpacked") {
+		t.Errorf("a huge page: %v", err)
 	}
 }
 

@@ -18,18 +18,20 @@ import (
 
 // Auto has config.Auto choose a recipe for the images of a source, after
 // looking at some of them and timing this machine. set are keys that the user
-// has fixed (KEY=VALUE), which the choice is planned around.
-func Auto(ctx context.Context, data string, budget time.Duration, set ...string) (*config.Recipe, []config.Choice, error) {
+// has fixed (KEY=VALUE), which the choice is planned around. Note is told of what
+// takes long.
+func Auto(ctx context.Context, data string, budget time.Duration, note func(string), set ...string) (*config.Recipe, []config.Choice, error) {
 	var facts config.DataFacts
+	o := dataset.Options{Context: ctx, Note: note, Decode: imgcodec.Options{Deep: true}}
 	if dataset.IsStream(data) {
 		var err error
-		if facts, err = streamFacts(ctx, data); err != nil {
+		if facts, err = streamFacts(data, o); err != nil {
 			return nil, nil, err
 		}
 		// The user's own comes later and counts.
 		set = append([]string{fmt.Sprintf("data.epoch_images=%d", facts.Images)}, set...)
 	} else {
-		src, err := dataset.Open(data, dataset.Options{Context: ctx, Decode: imgcodec.Options{Deep: true}})
+		src, err := dataset.Open(data, o)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -41,7 +43,14 @@ func Auto(ctx context.Context, data string, budget time.Duration, set ...string)
 	if err != nil {
 		return nil, nil, err
 	}
-	return config.Auto(facts, budget, machine, set...)
+	recipe, choices, err := config.Auto(facts, budget, machine, set...)
+	for i := range choices {
+		if choices[i].Key == "data.epoch_images" {
+			choices[i].Reason = "how long a stream is nobody knows: so many images count as an epoch"
+			break // the user's own comes later
+		}
+	}
+	return recipe, choices, err
 }
 
 // streamEpoch is what counts as an epoch of a stream, whose length nobody knows:
@@ -49,20 +58,21 @@ func Auto(ctx context.Context, data string, budget time.Duration, set ...string)
 const streamEpoch = 50_000
 
 // streamFacts describes a stream by its first images.
-func streamFacts(ctx context.Context, data string) (config.DataFacts, error) {
-	s, err := dataset.OpenStream(data, dataset.Options{Context: ctx, Decode: imgcodec.Options{Deep: true}})
+func streamFacts(data string, o dataset.Options) (config.DataFacts, error) {
+	s, err := dataset.OpenStream(data, o)
 	if err != nil {
 		return config.DataFacts{}, err
 	}
 	defer s.Close()
-	first, err := dataset.Peek(ctx, s, factImages)
+	o.Note(fmt.Sprintf("looking at the first %d images of %s", factImages, s.Name()))
+	first, err := dataset.Peek(o.Context, s, factImages)
 	if err != nil {
 		return config.DataFacts{}, err
 	}
 	if len(first) == 0 {
 		return config.DataFacts{}, fmt.Errorf("%s: no images", s.Name())
 	}
-	f, err := Facts(ctx, dataset.Records(s.Name(), first, s.Channels()))
+	f, err := Facts(o.Context, dataset.Records(s.Name(), first, s.Channels()))
 	f.Images, f.Classes, f.Labeled = streamEpoch, 0, false
 	return f, err
 }
@@ -77,7 +87,12 @@ func Facts(ctx context.Context, src dataset.Source) (config.DataFacts, error) {
 	var img imgcodec.Image
 	var last error
 	kinds := map[int]*imgcodec.Moments{} // by number of channels
-	for _, i := range sample(src.Len(), factImages, 1) {
+	reach := src.Len()
+	if s, ok := src.(dataset.Sharded); ok {
+		first, window := s.Shards() // the rest may have to be fetched first
+		reach = first[window]
+	}
+	for _, i := range sample(reach, factImages, 1) {
 		if err := ctx.Err(); err != nil {
 			return f, err
 		}
@@ -95,7 +110,7 @@ func Facts(ctx context.Context, src dataset.Source) (config.DataFacts, error) {
 		kinds[img.C].Add(&img)
 	}
 	if len(widths) == 0 {
-		return f, fmt.Errorf("%s: none of %d images that were tried can be read: %w", src.Name(), min(src.Len(), factImages), last)
+		return f, fmt.Errorf("%s: none of %d images that were tried can be read: %w", src.Name(), min(reach, factImages), last)
 	}
 	for c := range kinds {
 		if len(kinds) == 1 { // otherwise as the source suggests

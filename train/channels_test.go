@@ -109,7 +109,7 @@ func TestAnyNumberOfChannels(t *testing.T) {
 // Auto measures channels, bits and what they are like.
 func TestAutoMeasuresChannels(t *testing.T) {
 	for _, c := range []int{1, 5} {
-		r, choices, err := Auto(context.Background(), arrays(t, 40, c), 5*time.Hour)
+		r, choices, err := Auto(context.Background(), arrays(t, 40, c), 5*time.Hour, func(string) {})
 		if err != nil {
 			t.Fatal(err)
 		}

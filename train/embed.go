@@ -20,6 +20,7 @@ type EmbedOptions struct {
 	Data  string // source; "": the run's
 	Split string // dataset.Train (also "") or dataset.Test
 	Skip  func(id string, err error)
+	Note  func(text string) // told of what takes long; may be nil
 }
 
 // EmbeddedSource is the outcome of Embed, with the images' names.
@@ -62,7 +63,9 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 		o.Split = dataset.Train
 	}
 	r.Model.InChannels = st.Arch.InChannels
-	src, err := OpenData(ctx, o.Data, r, o.Split)
+	open := dataOptions(ctx, r, o.Split)
+	open.Note = o.Note
+	src, err := dataset.Open(o.Data, open)
 	if err != nil {
 		return nil, err
 	}

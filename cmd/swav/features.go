@@ -52,7 +52,7 @@ Images that cannot be read are left out and reported.`,
 			if ext := strings.ToLower(filepath.Ext(f.out)); ext != ".npy" && ext != ".safetensors" {
 				return usageError{fmt.Errorf("--out %s: want a name ending in .npy or .safetensors", f.out)}
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c)})
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
 				return err
 			}
@@ -88,7 +88,7 @@ to the image's embedding, and the cosine between them as score.`,
 			if err := f.check(c); err != nil {
 				return err
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c)})
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
 				return err
 			}
@@ -123,4 +123,10 @@ to the image's embedding, and the cosine between them as score.`,
 func reportSkip(c *cobra.Command) func(id string, err error) {
 	w := &lockedWriter{w: c.ErrOrStderr()}
 	return func(id string, err error) { fmt.Fprintf(w, "swav: warning: skipped %s: %v\n", id, err) }
+}
+
+// reportNote tells of what takes long.
+func reportNote(c *cobra.Command) func(text string) {
+	w := &lockedWriter{w: c.ErrOrStderr()}
+	return func(text string) { fmt.Fprintf(w, "swav: note: %s\n", text) }
 }

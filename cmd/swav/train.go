@@ -120,7 +120,7 @@ func chooseRecipe(c *cobra.Command, name, data string, budget time.Duration, set
 	if budget == 0 {
 		budget = 30 * time.Minute
 	}
-	r, choices, err := train.Auto(c.Context(), data, budget, set...)
+	r, choices, err := train.Auto(c.Context(), data, budget, reportNote(c), set...)
 	if err != nil {
 		return nil, nil, err
 	}
