@@ -73,7 +73,7 @@ func Pack(ctx context.Context, src dataset.Source, dir string, o PackOptions) (*
 		return nil, err
 	}
 	if classes := src.Classes(); len(classes) > 0 {
-		if err := writeWhole(filepath.Join(dir, classesFile), []byte(strings.Join(classes, "\n")+"\n")); err != nil {
+		if err := runlog.WriteFile(filepath.Join(dir, classesFile), []byte(strings.Join(classes, "\n")+"\n")); err != nil {
 			return nil, err
 		}
 	}
@@ -147,7 +147,7 @@ func prepare(dir string, m manifest, restart bool) error {
 	if err != nil {
 		return err
 	}
-	return writeWhole(path, append(text, '\n'))
+	return runlog.WriteFile(path, append(text, '\n'))
 }
 
 // differences names what is not alike.
@@ -167,19 +167,6 @@ func differences(old, now manifest) string {
 		return "other images"
 	}
 	return strings.Join(parts, ", ")
-}
-
-// writeWhole writes a file whole or not at all.
-func writeWhole(path string, data []byte) error {
-	tmp := path + ".tmp"
-	err := os.WriteFile(tmp, data, 0o644)
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-	}
-	return err
 }
 
 // hashNames is one for all IDs and labels, in order.
