@@ -79,9 +79,9 @@ void swav_jpeg_free(swav_jpeg *d) {
 	free(d);
 }
 
-// Rows and columns beside what is needed are decoded too, as smooth chroma looks
-// at its neighbours: a block more at each side than a block of chroma covers.
-#define MARGIN 32
+// Rows and columns beside what is needed are decoded too, as smooth chroma looks at
+// its neighbours, which are up to four pixels away.
+#define MARGIN 8
 
 // Rows to rows + n - 1 into pix, whose rows are stride samples apart.
 static void read_rows(struct jpeg_decompress_struct *c, uint8_t *pix, size_t stride, JDIMENSION n) {
