@@ -127,13 +127,7 @@ func shardsIn(dir, split string) (parts bool, found []string, err error) {
 // shardsOf are the shards right in a folder.
 func shardsOf(dir, split string) (parts bool, found []string) {
 	bySplit := map[string][]string{}
-	for _, name := range siblings(dir) {
-		if imageName(name) {
-			return false, nil
-		}
-		if shard, _ := shardName(name); !shard {
-			continue
-		}
+	for _, name := range shardFiles(dir) {
 		path := filepath.Join(dir, name)
 		found = append(found, path)
 		stem := strings.ToLower(name[:len(name)-len(strings.TrimLeftFunc(name, unicode.IsLetter))])
@@ -147,6 +141,31 @@ func shardsOf(dir, split string) (parts bool, found []string) {
 		return true, bySplit[split]
 	}
 	return false, found
+}
+
+// shardFiles names the shards in a folder, none where an image lies beside them:
+// the first one ends the search, which would be long in a folder of millions.
+func shardFiles(dir string) (names []string) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	for {
+		entries, err := d.ReadDir(256)
+		for _, e := range entries {
+			if imageName(e.Name()) {
+				return nil
+			}
+			if shard, _ := shardName(e.Name()); shard {
+				names = append(names, e.Name())
+			}
+		}
+		if err != nil {
+			sort.Strings(names)
+			return names
+		}
+	}
 }
 
 func openShards(path string, o Options) (Source, error) {

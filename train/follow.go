@@ -3,7 +3,6 @@ package train
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -59,7 +58,7 @@ func Follow(ctx context.Context, o EmbedOptions, yield func([]eval.Assignment) e
 				return nil
 			}
 			if end != nil {
-				return fmt.Errorf("%s: %w", s.Name(), end)
+				return end
 			}
 		}
 	})
