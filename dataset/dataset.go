@@ -170,7 +170,7 @@ func Open(path string, o Options) (Source, error) {
 		if o.Split == Test {
 			return nil, fmt.Errorf("open data %s: %w: a stream has one part", path, ErrNoSplit)
 		}
-		return nil, fmt.Errorf("open data %s: a stream, of which images cannot be had by number: it can be trained on only", path)
+		return nil, fmt.Errorf("open data %s: a stream, whose images cannot be had by number: it can be trained on, and followed by swav cluster --follow", path)
 	}
 	if shardPattern(path) {
 		path = "shards:" + path // it names several files, or a URL

@@ -228,3 +228,22 @@ func TestStreamsAreNoSources(t *testing.T) {
 		t.Errorf("a folder: %v", err)
 	}
 }
+
+// Whatever comes, reading it ends, and what is not an image is no crash.
+func FuzzInput(f *testing.F) {
+	f.Add(shard(f, 0, 2))
+	f.Add(gz(f, shard(f, 0, 1)))
+	f.Add(zst(f, shard(f, 0, 1))[:90])
+	f.Add([]byte("a.png 3\nb.jpg\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		o, err := Options{MaxFileBytes: 1 << 20}.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = readInput(bytes.NewReader(data), o, func(r *Record) {
+			if r.ID == "" || len(r.Data) > 1<<20 {
+				t.Fatalf("record %q of %d bytes", r.ID, len(r.Data))
+			}
+		})
+	})
+}

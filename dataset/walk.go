@@ -26,6 +26,7 @@ type walker struct {
 	path   string    // of the index; empty where none is kept
 	root   string
 	before int // directories in the earlier walk's index
+	worth  int // files from which an index is kept
 }
 
 // maxDepth bounds recursion on trees made to hurt.
@@ -54,7 +55,7 @@ const keptFrom = 10_000
 const settled = 2 * time.Second
 
 func newWalker(root string, o Options) *walker {
-	w := &walker{root: root, seen: map[string]bool{}, index: treeIndex{Dirs: map[string]listing{}}}
+	w := &walker{root: root, worth: keptFrom, seen: map[string]bool{}, index: treeIndex{Dirs: map[string]listing{}}}
 	if dir, err := o.cacheDir("index"); err == nil {
 		sum := sha256.Sum256([]byte(root))
 		w.path = filepath.Join(dir, "tree-"+hex.EncodeToString(sum[:12])+".gob")
@@ -153,7 +154,7 @@ func (w *walker) list(real string) (listing, error) {
 // save keeps the index for the next walk, where it is worth it and has changed.
 // Without it that walk takes longer, so errors are no matter.
 func (w *walker) save() {
-	if w.path == "" || len(w.files) < keptFrom || w.old == len(w.seen) && w.before == len(w.seen) {
+	if w.path == "" || len(w.files) < w.worth || w.old == len(w.seen) && w.before == len(w.seen) {
 		return
 	}
 	maps.DeleteFunc(w.index.Dirs, func(dir string, _ listing) bool { return !w.seen[dir] })

@@ -13,7 +13,7 @@ import (
 func TestTreeIndex(t *testing.T) {
 	root, cache := t.TempDir(), t.TempDir()
 	o := Options{CacheDir: cache}
-	const dirs = 4
+	const dirs, files = 4, 40
 	age := func() {
 		for d := range dirs {
 			past := time.Now().Add(-time.Hour)
@@ -23,7 +23,7 @@ func TestTreeIndex(t *testing.T) {
 		}
 	}
 	for d := range dirs {
-		for i := range keptFrom / dirs {
+		for i := range files / dirs {
 			write(t, nil, root, fmt.Sprint(d), fmt.Sprintf("%05d.jpg", i))
 		}
 	}
@@ -31,6 +31,7 @@ func TestTreeIndex(t *testing.T) {
 	walk := func() *walker {
 		t.Helper()
 		w := newWalker(root, o)
+		w.worth = files
 		if err := w.walk("", root); err != nil {
 			t.Fatal(err)
 		}
@@ -38,8 +39,15 @@ func TestTreeIndex(t *testing.T) {
 		slices.Sort(w.files)
 		return w
 	}
+	few := newWalker(root, o)
+	if err := few.walk("", root); err != nil {
+		t.Fatal(err)
+	}
+	if few.save(); readCache(few.path, new(treeIndex)) == nil {
+		t.Error("an index of a few files was kept")
+	}
 	first := walk()
-	if len(first.files) != keptFrom || first.old != 0 {
+	if len(first.files) != files || first.old != 0 {
 		t.Fatalf("%d files, %d directories from an index that is not there", len(first.files), first.old)
 	}
 	if again := walk(); again.old < dirs || !slices.Equal(again.files, first.files) {
@@ -51,18 +59,18 @@ func TestTreeIndex(t *testing.T) {
 	}
 	write(t, nil, root, "4", "other.png")
 	w := walk()
-	if !slices.Contains(w.files, "2/new.png") || slices.Contains(w.files, "3/00000.jpg") || !slices.Contains(w.files, "4/other.png") || len(w.files) != keptFrom+1 {
+	if !slices.Contains(w.files, "2/new.png") || slices.Contains(w.files, "3/00000.jpg") || !slices.Contains(w.files, "4/other.png") || len(w.files) != files+1 {
 		t.Errorf("changes went unnoticed: %d files", len(w.files))
 	}
 	// A damaged index costs time, no more, and neither does one that cannot be kept.
 	if err := os.WriteFile(w.path, []byte("no index"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if w := walk(); w.old != 0 || len(w.files) != keptFrom+1 {
+	if w := walk(); w.old != 0 || len(w.files) != files+1 {
 		t.Errorf("a damaged index: %d directories taken from it, %d files", w.old, len(w.files))
 	}
 	o.CacheDir = filepath.Join(root, "0", "00001.jpg") // not a folder
-	if w := walk(); len(w.files) != keptFrom+1 {
+	if w := walk(); len(w.files) != files+1 {
 		t.Errorf("without an index: %d files", len(w.files))
 	}
 }

@@ -279,10 +279,6 @@ func EvalSize(r *config.Recipe) int { return r.Crops[0].Size }
 // embed runs the images of src with the given numbers (nil: all) through a
 // model.
 func (v *viewer) embed(ctx context.Context, m *engine.Model, src dataset.Source, index []int) (*Embedded, error) {
-	norm, err := Views(v.recipe, m.Net.Arch.InChannels)
-	if err != nil {
-		return nil, err
-	}
 	if index == nil {
 		index = everything(src)
 	}
@@ -291,6 +287,15 @@ func (v *viewer) embed(ctx context.Context, m *engine.Model, src dataset.Source,
 		return nil, err
 	}
 	defer e.Close()
+	return v.through(ctx, e, src, index)
+}
+
+// through is embed with an extractor that is there already.
+func (v *viewer) through(ctx context.Context, e *Extractor, src dataset.Source, index []int) (*Embedded, error) {
+	norm, err := Views(v.recipe, e.model.Net.Arch.InChannels)
+	if err != nil {
+		return nil, err
+	}
 	it, err := loader.NewEval(src, loader.EvalConfig{Index: index, Size: EvalSize(v.recipe), Batch: e.Batch(),
 		Mean: norm.Mean, Std: norm.Std, Workers: workers(v.recipe), OnSkip: v.skip})
 	if err != nil {

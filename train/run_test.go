@@ -19,6 +19,7 @@ import (
 
 	"swav/checkpoint"
 	"swav/config"
+	"swav/eval"
 	"swav/internal/hostmem"
 	"swav/runlog"
 )
@@ -274,6 +275,35 @@ func TestResumedStreamEqualsUninterrupted(t *testing.T) {
 			}
 			sameRuns(t, whole, parts)
 		})
+	}
+	// What a trained network says of a stream is what it says of the same images
+	// by number.
+	dir := t.TempDir()
+	if _, _, err := execute(context.Background(), Options{Recipe: recipe(t), Data: strings.TrimPrefix(data, "repeat:"), Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	e, err := Embed(context.Background(), EmbedOptions{Run: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{}
+	for i, r := range e.Rows() {
+		want[r.ID] = e.Prototype[i]
+	}
+	seen, enough := 0, errors.New("enough")
+	err = Follow(context.Background(), EmbedOptions{Run: dir, Data: data}, func(rows []eval.Assignment) error {
+		for _, r := range rows {
+			if p, ok := want[r.ID]; !ok || p != r.Prototype {
+				t.Errorf("%s: prototype %d, want %d", r.ID, r.Prototype, p)
+			}
+		}
+		if seen += len(rows); seen >= 30 { // of 20 images
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) {
+		t.Errorf("following a stream: %v", err)
 	}
 	if _, _, err := execute(context.Background(), Options{Recipe: recipe(t, "train.steps=0", "train.epochs=3"), Data: data, Dir: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "data.epoch_images") {
 		t.Errorf("epochs of a stream: %v", err)

@@ -61,6 +61,8 @@ func TestCommandLine(t *testing.T) {
 		{args: "embed --run " + empty + " --out " + dir + "/f.npy", code: 1, stderr: []string{"no checkpoint"}},
 		{args: "embed --run " + empty + " --out " + dir + "/f.txt", code: 2, stderr: []string{".npy"}},
 		{args: "cluster --run " + empty + " --out " + dir + "/no/where.csv", code: 1, stderr: []string{"where.csv"}},
+		{args: "cluster --follow --run " + empty + " --data " + empty, code: 2, stderr: []string{"watch:FOLDER"}},
+		{args: "cluster --follow --run " + empty + " --data -", code: 1, stdout: "id,prototype,score", stderr: []string{"no checkpoint"}},
 		{args: "verify", code: 2, stderr: []string{"--help"}},
 		{args: "verify " + empty, code: 1, stderr: []string{"case.json", "--augment"}},
 		{args: "bench step --crops 2y224", code: 2, stderr: []string{"COUNTxSIZE"}},
