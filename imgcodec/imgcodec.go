@@ -14,7 +14,8 @@
 // half-grey image. All functions may be called concurrently; an [Image] belongs
 // to one caller at a time.
 //
-// With cgo, JPEG goes through libjpeg-turbo. Without it, the standard library
+// With cgo, JPEG goes through libjpeg-turbo, which makes only the pixels that
+// [Image.Region] asks for. Without it, the standard library
 // decodes and this package upsamples chroma and converts colours as libjpeg
 // does, so that pixels stay close to libjpeg's. All other decoders are Go.
 //
