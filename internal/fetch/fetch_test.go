@@ -175,6 +175,15 @@ func TestObjectStores(t *testing.T) {
 	var seen *http.Request
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen = r
+		if strings.HasPrefix(r.URL.Path, "/moved/") && !strings.Contains(r.Header.Get("Authorization"), "/ap-south-1/s3/") {
+			w.Header().Set("X-Amz-Bucket-Region", "ap-south-1")
+			w.WriteHeader(http.StatusMovedPermanently)
+			return
+		}
+		if strings.HasPrefix(r.URL.Path, "/secret/") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		_, _ = w.Write(object)
 	}))
 	defer s.Close()
@@ -191,6 +200,12 @@ func TestObjectStores(t *testing.T) {
 	read("s3://bucket/dir/a b.tar")
 	if seen.URL.Path != "/bucket/dir/a b.tar" || !strings.Contains(seen.Header.Get("Authorization"), "AKID/") || !strings.Contains(seen.Header.Get("Authorization"), "/eu-west-3/s3/") {
 		t.Errorf("s3: %s, %v", seen.URL, seen.Header)
+	}
+	read("s3://moved/a.tar") // a bucket says in which region it is
+	for url, want := range map[string]string{"s3://secret/a.tar": "AWS_ACCESS_KEY_ID", "gs://secret/a.tar": "gcloud"} {
+		if _, err := quick().Stat(context.Background(), url); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), url) || strings.Contains(err.Error(), "never shown") {
+			t.Errorf("%s: %v, want %s in it", url, err, want)
+		}
 	}
 	read("gs://bucket/dir/a.tar")
 	if seen.URL.Path != "/bucket/dir/a.tar" {
