@@ -101,8 +101,8 @@ static inline const float *repeat(float *buf, const float *src, int64_t c, int64
 #define STORE(p, v) v_store_f(p, v)
 #define LOAD_PART(p, n) v_load_part_f(p, n)
 #define STORE_PART(p, v, n) v_store_part_f(p, v, n)
-#include "norm.inc"
-#include "pool.inc"
+#include "norm_body.h"
+#include "pool_body.h"
 #undef T
 #undef NAME
 #undef VALUE
@@ -120,8 +120,8 @@ static inline const float *repeat(float *buf, const float *src, int64_t c, int64
 #define STORE(p, v) v_store_b(p, v)
 #define LOAD_PART(p, n) v_load_part_b(p, n)
 #define STORE_PART(p, v, n) v_store_part_b(p, v, n)
-#include "norm.inc"
-#include "pool.inc"
+#include "norm_body.h"
+#include "pool_body.h"
 #undef T
 #undef NAME
 #undef VALUE
