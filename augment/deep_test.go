@@ -47,8 +47,10 @@ func TestDeepIsLikeShallow(t *testing.T) {
 		for i, v := range a {
 			sum += math.Abs(float64(v) - float64(b[i]))
 		}
-		// A step of 8 bits for each operation that cuts, doubled by strong contrast.
-		if mean := sum / float64(len(a)); mean > 3 {
+		// A step of 8 bits for each operation that cuts, doubled and more by strong
+		// contrast and saturation (TestDeepOperations is closer, one by one);
+		// the mean of a few pixels scatters more.
+		if mean := sum / float64(len(a)); mean > 6+9/float64(p.Size) {
 			t.Fatalf("mean difference of %.2f steps of 8 bits with %+v", mean, p)
 		}
 	})
