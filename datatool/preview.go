@@ -86,15 +86,11 @@ func (p *previewer) row(src dataset.Source, i int) (runlog.SheetRow, error) {
 	if err := p.norm.CheckImage(img.C); err != nil {
 		return runlog.SheetRow{}, fmt.Errorf("%s: %w", src.ID(i), err)
 	}
-	whole, err := train.Picture(src, i)
-	if err != nil {
-		return runlog.SheetRow{}, err
-	}
 	white := 1.0 // what is shown white
 	if img.IsDeep() {
 		white = float64(max(1, slices.Max(img.Deep))) / 65535
 	}
-	original := cell(whole, nil)
+	original := cell(train.PictureOf(img), nil)
 	channels := "1 channel"
 	if img.C > 1 {
 		channels = fmt.Sprintf("%d channels", img.C)

@@ -22,10 +22,6 @@ type Statistics struct {
 	Std      []float64 `json:"std"`
 }
 
-// leastStd stands for the deviation of a channel that says nothing: recipes divide
-// by it.
-const leastStd = 1e-4
-
 // kind is what is measured of images with a number of channels.
 type kind struct {
 	moments imgcodec.Moments
@@ -96,9 +92,6 @@ func Measure(ctx context.Context, src dataset.Source, index []int, o Options) (*
 	}
 	s.Skipped = n - s.Images
 	s.Mean, s.Std = all[s.Channels].moments.MeanStd()
-	for c := range s.Std {
-		s.Std[c] = max(s.Std[c], leastStd)
-	}
 	return s, nil
 }
 

@@ -37,13 +37,18 @@ func addMoments[T byte | uint16](s *Moments, pix []T, most float64) {
 	}
 }
 
-// MeanStd are mean and standard deviation of each channel, of samples as shares
-// of the largest one that 8 or 16 bits hold. Without images both are empty.
+// leastStd stands for the deviation of a channel that says nothing: recipes divide
+// by it.
+const leastStd = 1e-4
+
+// MeanStd are mean and standard deviation, at least 1e-4, of each channel, of
+// samples as shares of the largest one that 8 or 16 bits hold. Without images both
+// are empty.
 func (s *Moments) MeanStd() (mean, std []float64) {
 	for c := range s.mean {
 		m := s.mean[c] / s.n
 		mean = append(mean, m)
-		std = append(std, math.Sqrt(max(0, s.square[c]/s.n-m*m)))
+		std = append(std, max(leastStd, math.Sqrt(max(0, s.square[c]/s.n-m*m))))
 	}
 	return mean, std
 }

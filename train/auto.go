@@ -119,9 +119,6 @@ func Facts(ctx context.Context, src dataset.Source) (config.DataFacts, error) {
 	}
 	if k := kinds[f.Channels]; k != nil {
 		f.Mean, f.Std = k.MeanStd()
-		for c := range f.Std {
-			f.Std[c] = max(f.Std[c], 1e-4) // of a channel that says nothing
-		}
 	}
 	sort.Ints(widths)
 	sort.Ints(heights)

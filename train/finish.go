@@ -365,7 +365,7 @@ func pixels(src dataset.Source, side int) (*Embedded, error) {
 		if err := src.Load(i, &img); err != nil {
 			return nil, err
 		}
-		return picture(&img), nil
+		return PictureOf(&img), nil
 	})
 	return out, err
 }

@@ -15,12 +15,12 @@ func Picture(src dataset.Source, i int) (image.Image, error) {
 	if err := src.Load(i, &img); err != nil {
 		return nil, err
 	}
-	return picture(&img), nil
+	return PictureOf(&img), nil
 }
 
-// picture shows an image's first channel, or its first three as colours. Samples
+// PictureOf shows an image's first channel, or its first three as colours. Samples
 // of 16 bits are stretched so that the largest is white. It copies the pixels.
-func picture(img *imgcodec.Image) image.Image {
+func PictureOf(img *imgcodec.Image) image.Image {
 	at := func(i int) byte { return img.Pix[i] }
 	if img.IsDeep() {
 		most := uint32(max(1, slices.Max(img.Deep)))
