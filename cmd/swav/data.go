@@ -175,11 +175,6 @@ of a run, they are the views of that run's first epoch.`,
 			if err != nil {
 				return err
 			}
-			for _, s := range set {
-				if err := r.Set(s); err != nil {
-					return usageError{hint(err, "`swav recipes --keys` lists the keys")}
-				}
-			}
 			if err := r.Validate(); err != nil {
 				return usageError{err}
 			}

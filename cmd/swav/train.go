@@ -77,11 +77,6 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 				if o.Recipe, o.Notes, err = chooseRecipe(c, recipe, data, budget, set); err != nil {
 					return err
 				}
-				for _, s := range set {
-					if err := o.Recipe.Set(s); err != nil {
-						return usageError{hint(err, "`swav recipes --keys` lists the keys")}
-					}
-				}
 			} else if len(set) > 0 {
 				return usageError{hint(errors.New("--set with --resume: a resumed run keeps its recipe"), "to change it, edit recipe.toml in the run directory, or start a new --run")}
 			}
@@ -111,8 +106,21 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 	return c
 }
 
-// chooseRecipe loads a recipe, or has auto choose one.
+// chooseRecipe loads a recipe, or has auto choose one, and sets the user's keys.
 func chooseRecipe(c *cobra.Command, name, data string, budget time.Duration, set []string) (*config.Recipe, []string, error) {
+	r, notes, err := loadOrChoose(c, name, data, budget, set)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range set {
+		if err := r.Set(s); err != nil {
+			return nil, nil, usageError{hint(err, "`swav recipes --keys` lists the keys")}
+		}
+	}
+	return r, notes, nil
+}
+
+func loadOrChoose(c *cobra.Command, name, data string, budget time.Duration, set []string) (*config.Recipe, []string, error) {
 	if name != "" && !strings.EqualFold(name, "auto") {
 		r, err := config.Load(name)
 		return r, nil, err
