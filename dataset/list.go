@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"swav/imgcodec"
 )
 
 // listSuffixes are the file names of lists: a path a line and perhaps a label.
@@ -66,7 +68,7 @@ func readList(r io.Reader, suffix string, limit int64, yield func(image, label s
 		}
 		image, label, ok := cutLabel(line)
 		if !ok {
-			return fmt.Errorf("line %d: %q does not name an image (*.jpg, *.jpeg, *.png)", n, shorten(line))
+			return fmt.Errorf("line %d: %q does not name an image (%s)", n, shorten(line), imgcodec.Formats)
 		}
 		yield(image, label)
 	}
@@ -118,7 +120,7 @@ func readTable(r io.Reader, suffix string, yield func(image, label string)) erro
 			continue // names of the columns
 		default:
 			line, _ := table.FieldPos(0)
-			return fmt.Errorf("line %d: %q in the first column does not name an image (*.jpg, *.jpeg, *.png)", line, shorten(image))
+			return fmt.Errorf("line %d: %q in the first column does not name an image (%s)", line, shorten(image), imgcodec.Formats)
 		}
 		label := ""
 		if len(row) > 1 {
