@@ -190,19 +190,24 @@ func TestResumedRunEqualsUninterruptedBitForBit(t *testing.T) {
 			}
 			// Stopped inside the first and the second epoch (3 steps each), once
 			// right at a checkpoint.
-			o := Options{Recipe: recipe(t, set...), Data: data, Dir: parts}
-			for _, stop := range []int{2, 3, 5} {
-				o.Stop = stop
-				if _, _, err := execute(context.Background(), o); !errors.Is(err, ErrInterrupted) {
-					t.Fatalf("stopped at step %d: %v", stop, err)
-				}
-				o = Options{Dir: parts, Resume: true}
-			}
-			if _, _, err := execute(context.Background(), o); err != nil {
-				t.Fatal(err)
-			}
+			inParts(t, Options{Recipe: recipe(t, set...), Data: data, Dir: parts}, 2, 3, 5)
 			sameRuns(t, whole, parts)
 		})
+	}
+}
+
+// inParts does a run that is stopped at some steps and resumed each time.
+func inParts(t *testing.T, o Options, stops ...int) {
+	t.Helper()
+	for _, stop := range stops {
+		o.Stop = stop
+		if _, _, err := execute(context.Background(), o); !errors.Is(err, ErrInterrupted) {
+			t.Fatalf("stopped at step %d: %v", stop, err)
+		}
+		o = Options{Dir: o.Dir, Resume: true}
+	}
+	if _, _, err := execute(context.Background(), o); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -262,17 +267,7 @@ func TestResumedStreamEqualsUninterrupted(t *testing.T) {
 			if out.Source.Len() < 12 || out.KNN == nil || !strings.Contains(screen, "images as they come") {
 				t.Errorf("evaluated on %d images, kNN %v\n%s", out.Source.Len(), out.KNN, screen)
 			}
-			o := Options{Recipe: recipe(t, set...), Data: data, Dir: parts}
-			for _, stop := range []int{1, 4, 5} {
-				o.Stop = stop
-				if _, _, err := execute(context.Background(), o); !errors.Is(err, ErrInterrupted) {
-					t.Fatalf("stopped at step %d: %v", stop, err)
-				}
-				o = Options{Dir: parts, Resume: true}
-			}
-			if _, _, err := execute(context.Background(), o); err != nil {
-				t.Fatal(err)
-			}
+			inParts(t, Options{Recipe: recipe(t, set...), Data: data, Dir: parts}, 1, 4, 5)
 			sameRuns(t, whole, parts)
 		})
 	}
