@@ -95,7 +95,7 @@ func Portable(path string, set ...string) (*transfer.Model, error) {
 	if m.Weights, m.Buffers, err = flatten(t.net, t.saved.Model); err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", t.saved.Path, err)
 	}
-	v, err := views(t.recipe, t.net.Arch.InChannels)
+	v, err := Views(t.recipe, t.net.Arch.InChannels)
 	if err != nil {
 		return nil, err
 	}
