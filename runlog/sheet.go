@@ -83,7 +83,7 @@ func Sheet(title, subtitle string, rows []SheetRow) (image.Image, error) {
 			at := image.Rect(0, 0, side, side).Add(image.Pt(margin+label+j*(side+gap), y))
 			draw.Draw(dst, at, image.NewUniform(rule), image.Point{}, draw.Src)
 			if img != nil {
-				thumbnail(dst, at, img)
+				Thumbnail(dst, at, img)
 			}
 		}
 	}
@@ -107,10 +107,10 @@ func cellSide(rows []SheetRow) int {
 	return (smallCell + largest - 1) / largest * largest
 }
 
-// thumbnail fills a square. Small images are enlarged by whole pixels, so that
+// Thumbnail fills a square. Small images are enlarged by whole pixels, so that
 // what the network saw stays visible; of larger ones it shows the middle square,
 // as the network sees it in evaluation.
-func thumbnail(dst draw.Image, at image.Rectangle, img image.Image) {
+func Thumbnail(dst draw.Image, at image.Rectangle, img image.Image) {
 	b := img.Bounds()
 	if b.Empty() {
 		return

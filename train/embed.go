@@ -12,6 +12,7 @@ import (
 	"swav/engine"
 	"swav/eval"
 	"swav/nn"
+	"swav/op"
 )
 
 // EmbedOptions name a trained network and images to show to it.
@@ -39,20 +40,48 @@ func (e *EmbeddedSource) Rows() []eval.Row {
 
 // Embed runs images through a trained network in evaluation mode.
 func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
+	t, err := loadTrained(&o)
+	if err != nil {
+		return nil, err
+	}
+	src, err := OpenData(o.Data, t.recipe, o.Split)
+	if err != nil {
+		return nil, err
+	}
+	out := &EmbeddedSource{Source: src}
+	err = t.on(func(m *engine.Model, precision op.DType) error {
+		v := &viewer{recipe: t.recipe, precision: precision, skip: o.Skip}
+		out.Embedded, err = v.embed(ctx, m, src, nil)
+		return err
+	})
+	if err == nil && len(out.Index) == 0 {
+		err = fmt.Errorf("%s: none of %d images can be read", src.Name(), src.Len())
+	}
+	return out, err
+}
+
+// trained is a network read from a checkpoint.
+type trained struct {
+	recipe *config.Recipe
+	net    *nn.Network
+	saved  *checkpoint.Loaded
+}
+
+// loadTrained reads the network that o names and fills in what o leaves open.
+func loadTrained(o *EmbedOptions) (*trained, error) {
 	path, recipe, err := findRun(o.Run)
 	if err != nil {
 		return nil, err
 	}
-	r, err := config.Load(recipe)
-	if err != nil {
+	t := &trained{}
+	if t.recipe, err = config.Load(recipe); err != nil {
 		return nil, err
 	}
-	saved, err := checkpoint.ReadModel(path)
-	if err != nil {
+	if t.saved, err = checkpoint.ReadModel(path); err != nil {
 		return nil, err
 	}
 	var st State
-	if err := saved.DecodeState(&st); err != nil {
+	if err := t.saved.DecodeState(&st); err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
 	}
 	if o.Data == "" {
@@ -61,38 +90,31 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 	if o.Split == "" {
 		o.Split = dataset.Train
 	}
-	r.Model.InChannels = st.Arch.InChannels
-	src, err := OpenData(o.Data, r, o.Split)
-	if err != nil {
-		return nil, err
-	}
-	net, err := nn.Build(st.Arch)
-	if err != nil {
+	t.recipe.Model.InChannels = st.Arch.InChannels
+	if t.net, err = nn.Build(st.Arch); err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
 	}
-	out := &EmbeddedSource{Source: src}
-	err = OnThread(func() error {
-		b, err := NewBackend(r.Train.Backend, 0)
+	return t, nil
+}
+
+// on has do use the network, on a thread of its own.
+func (t *trained) on(do func(m *engine.Model, precision op.DType) error) error {
+	return OnThread(func() error {
+		b, err := NewBackend(t.recipe.Train.Backend, 0)
 		if err != nil {
 			return err
 		}
 		defer b.Close()
-		m, err := engine.NewModel(b, net, false)
+		m, err := engine.NewModel(b, t.net, false)
 		if err != nil {
 			return err
 		}
-		if err := LoadModel(m, saved.Model); err != nil {
-			return fmt.Errorf("checkpoint %s: %w", path, err)
+		if err := LoadModel(m, t.saved.Model); err != nil {
+			return fmt.Errorf("checkpoint %s: %w", t.saved.Path, err)
 		}
 		prototypesOnSphere(m)
-		v := &viewer{recipe: r, precision: Precision(r, b.Name()), skip: o.Skip}
-		out.Embedded, err = v.embed(ctx, m, src, nil)
-		return err
+		return do(m, Precision(t.recipe, b.Name()))
 	})
-	if err == nil && len(out.Index) == 0 {
-		err = fmt.Errorf("%s: none of %d images can be read", src.Name(), src.Len())
-	}
-	return out, err
 }
 
 // findRun takes a run directory or one of its checkpoints and returns the

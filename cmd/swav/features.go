@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"swav/eval"
+	"swav/gallery"
 	"swav/train"
 )
 
@@ -77,16 +78,29 @@ Images that cannot be read are left out and reported.`,
 
 func newCluster() *cobra.Command {
 	var f modelFlags
+	var dir string
+	var o gallery.ClusterOptions
 	c := &cobra.Command{
-		Use:   "cluster --run DIR [--data SRC] [--out FILE]",
-		Short: "Write each image's prototype",
+		Use:   "cluster --run DIR [--data SRC] [--out FILE] [--dir FOLDER]",
+		Short: "Write each image's prototype, or sort images into folders",
 		Long: `Writes a CSV with the prototype of each image: the one whose direction is nearest
-to the image's embedding, and the cosine between them as score.`,
-		Example: `  swav cluster --run runs/photos --data ~/photos --out clusters.csv`,
-		Args:    withUsage(cobra.NoArgs),
+to the image's embedding, and the cosine between them as score.
+
+With --dir it fills a new folder instead: a sub-folder for each cluster with links
+to its images (copies with --copy), and clusters.html to browse them: sizes,
+purity where there are labels, the most and the least typical images of each.`,
+		Example: `  swav cluster --run runs/photos --data ~/photos --out clusters.csv
+  swav cluster --run runs/photos --data ~/photos --dir sorted`,
+		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(c); err != nil {
 				return err
+			}
+			if dir != "" {
+				if c.Flags().Changed("out") {
+					return usageError{fmt.Errorf("--out and --dir: give one of them")}
+				}
+				return sortImages(c, f, dir, o)
 			}
 			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c)})
 			if err != nil {
@@ -116,7 +130,31 @@ to the image's embedding, and the cosine between them as score.`,
 		},
 	}
 	f.add(c, "clusters.csv")
+	c.Flags().StringVar(&dir, "dir", "", "new folder to sort the images into, with a page to browse them")
+	c.Flags().BoolVar(&o.Copy, "copy", false, "with --dir: copy the images instead of linking to them")
+	c.Flags().IntVar(&o.Examples, "examples", 10, "with --dir: most and least typical images that the page shows of a cluster")
 	return c
+}
+
+// sortImages is swav cluster --dir.
+func sortImages(c *cobra.Command, f modelFlags, dir string, o gallery.ClusterOptions) error {
+	if o.Examples < 1 || o.Examples > 1000 {
+		return usageError{fmt.Errorf("--examples %d: want 1 to 1000", o.Examples)}
+	}
+	images := indexFlags{data: f.data, split: f.split}
+	_, x, err := images.open(c, f.run)
+	if err != nil {
+		return err
+	}
+	s, err := gallery.WriteClusters(c.Context(), dir, x, o)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.OutOrStdout(), "%s: %d images in %d clusters\n", s.Page, s.Images, s.Used)
+	if s.Labelled {
+		fmt.Fprintf(c.OutOrStdout(), "purity %.3f, NMI %.3f against the labels\n", s.Purity, s.NMI)
+	}
+	return nil
 }
 
 // reportSkip tells of images that cannot be read.
