@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"swav/dataset"
 	"swav/eval"
 	"swav/index"
 	"swav/runlog"
@@ -20,7 +21,8 @@ import (
 // ClusterOptions are what WriteClusters may vary.
 type ClusterOptions struct {
 	// Copy puts copies of image files into the folders instead of symbolic links.
-	// Images that are no files of their own are written as PNG either way.
+	// Images within archives are copied, others (idx, CIFAR) written as PNG, either
+	// way.
 	Copy bool
 	// Examples is the number of representative and of outlying images that the
 	// page shows of a cluster; 0 means 10.
@@ -102,11 +104,12 @@ func place(dir string, x *index.Index, rows []int, copies bool) ([]string, error
 		return nil, err
 	}
 	files, _ := x.Source.(interface{ Path(i int) string })
+	encoded, _ := x.Source.(dataset.Encoded)
 	names := make([]string, len(rows))
 	taken := map[string]bool{}
 	for i, row := range rows {
 		name := safeName(x.ID(row))
-		if files == nil {
+		if encoded == nil {
 			name += ".png"
 		}
 		ext := filepath.Ext(name)
@@ -117,15 +120,19 @@ func place(dir string, x *index.Index, rows []int, copies bool) ([]string, error
 	}
 	return names, parallel(len(rows), func(i int) error {
 		to, image := filepath.Join(dir, names[i]), x.Image[rows[i]]
-		if files == nil {
+		switch {
+		case encoded == nil:
 			img, err := train.Picture(x.Source, image)
 			if err != nil {
 				return err
 			}
 			return runlog.WritePNG(to, img)
-		}
-		if copies {
-			return copyFile(to, files.Path(image))
+		case files == nil || copies:
+			var data []byte
+			if err := encoded.Encoded(image, &data); err != nil {
+				return err
+			}
+			return os.WriteFile(to, data, 0o644)
 		}
 		from, err := filepath.Abs(files.Path(image))
 		if err != nil {

@@ -14,7 +14,6 @@ import (
 	"image/color"
 	"image/draw"
 	"image/jpeg"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -91,24 +90,6 @@ func safeName(id string) string {
 		stem = "image"
 	}
 	return stem + ext
-}
-
-// copyFile copies a regular file to a name that is not taken.
-func copyFile(to, from string) (err error) {
-	r, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	w, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(w, r)
-	if closed := w.Close(); err == nil {
-		err = closed
-	}
-	return err
 }
 
 // emptyFolder makes a folder, or takes one that is there and holds nothing.

@@ -15,14 +15,22 @@ import (
 	"slices"
 
 	"swav/index"
+	"swav/layout"
 	"swav/train"
 )
 
 // MapOptions bound the page that WriteMap writes.
 type MapOptions struct {
 	Images int    // at most so many, a random sample of them; 0: all
-	Seed   uint64 // of the sample
+	Seed   uint64 // of the sample and of the layout
+	// Linear leaves out the layout by neighbours: principal components only.
+	Linear bool
+	// Progress, if not nil, is told how far the layout is.
+	Progress func(done, total int)
 }
+
+// fewImages need no layout by neighbours: everything is near everything.
+const fewImages = 50
 
 // mapComponents are the directions that the page lets one choose from.
 const mapComponents = 4
@@ -42,9 +50,10 @@ func thumbSide(n int) int {
 	return 32
 }
 
-// WriteMap writes one HTML file with all images as points, laid out by the
-// directions in which their features vary most (PCA), and returns how many it
-// shows.
+// WriteMap writes one HTML file with all images as points, and returns how many it
+// shows. They are laid out by who is similar to whom (UMAP) and, for those who
+// switch, by the directions in which features vary most (PCA); few images only by
+// the latter.
 func WriteMap(ctx context.Context, path string, x *index.Index, o MapOptions) (int, error) {
 	rows := make([]int, x.Len())
 	for i := range rows {
@@ -58,16 +67,22 @@ func WriteMap(ctx context.Context, path string, x *index.Index, o MapOptions) (i
 	for _, r := range rows {
 		features = append(features, x.Features[r*x.Dim:(r+1)*x.Dim]...)
 	}
-	coords, share := PCA(features, len(rows), x.Dim, mapComponents)
+	coords, share := layout.PCA(features, len(rows), x.Dim, mapComponents)
 	k := len(share)
+	var near []float64
+	if !o.Linear && len(rows) > fewImages {
+		var err error
+		if near, err = layout.UMAP(ctx, features, len(rows), x.Dim, layout.Options{Seed: o.Seed, Progress: o.Progress}); err != nil {
+			return 0, err
+		}
+	}
 	data := mapData{Total: x.Len(), Source: x.Source.Name(), Classes: x.Source.Classes(), Thumb: thumbSide(len(rows)), Cells: sheetCells, Prototypes: x.Prototypes}
 	for j := range k {
-		column := make([]float64, len(rows))
-		for i := range rows {
-			column[i] = math.Round(coords[i*k+j]*1e4) / 1e4
-		}
-		data.Axes = append(data.Axes, column)
-		data.Share = append(data.Share, math.Round(share[j]*1e4)/1e4)
+		data.Axes = append(data.Axes, column(coords, k, j))
+		data.Share = append(data.Share, rounded(share[j]))
+	}
+	if near != nil {
+		data.UMAP = [][]float64{column(near, 2, 0), column(near, 2, 1)}
 	}
 	for _, r := range rows {
 		data.IDs = append(data.IDs, x.ID(r))
@@ -85,11 +100,24 @@ func WriteMap(ctx context.Context, path string, x *index.Index, o MapOptions) (i
 	return len(rows), os.WriteFile(path, b.Bytes(), 0o644)
 }
 
+// column is column j of rows of k numbers.
+func column(coords []float64, k, j int) []float64 {
+	out := make([]float64, len(coords)/k)
+	for i := range out {
+		out[i] = rounded(coords[i*k+j])
+	}
+	return out
+}
+
+// rounded keeps the file small.
+func rounded(v float64) float64 { return math.Round(v*1e4) / 1e4 }
+
 // mapData is what the page's script works on.
 type mapData struct {
 	Source     string      `json:"source"`
 	Total      int         `json:"total"`
-	Axes       [][]float64 `json:"axes"`  // coordinates of all images, for each direction
+	UMAP       [][]float64 `json:"umap"`  // both coordinates of all images; null without
+	Axes       [][]float64 `json:"axes"`  // coordinates of all images, for each principal direction
 	Share      []float64   `json:"share"` // of the variance
 	IDs        []string    `json:"ids"`
 	Labels     []int       `json:"labels"`

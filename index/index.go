@@ -3,8 +3,10 @@
 // another image, in exact search.
 //
 // The features are computed once and kept beside the run (RUN/index), under a
-// name that changes with the weights, the list of images and, where images are
-// files, their sizes and times. A file that does not fit is made anew.
+// name that changes with the weights, the recipe, the list of images and, where
+// images are files, their sizes and times. A file that does not fit is made anew.
+// Images that are swapped for others of the same names within an archive go
+// unnoticed; without the file in RUN/index they are looked at again.
 //
 // An Index is read-only and may be used concurrently.
 package index
@@ -200,13 +202,18 @@ func widen(x []int) []int64 {
 	return out
 }
 
-// read fills in the rows from a file and trusts none of them.
+// read fills in the rows from a file.
 func (x *Index) read(path string) error {
 	f, err := interop.OpenSafetensors(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	return x.decode(f)
+}
+
+// decode fills in the rows from a file and trusts none of them.
+func (x *Index) decode(f *interop.Safetensors) error {
 	image, err := f.Int64("image")
 	if err != nil {
 		return err
@@ -228,10 +235,10 @@ func (x *Index) read(path string) error {
 	x.Dim = len(x.Features) / n
 	x.Image, x.Prototype = make([]int, n), make([]int, n)
 	for i := range n {
-		x.Image[i], x.Prototype[i] = int(image[i]), int(prototype[i])
-		if x.Image[i] < 0 || x.Image[i] >= x.Source.Len() || x.Prototype[i] < 0 || x.Prototype[i] >= x.Prototypes {
-			return fmt.Errorf("row %d: image %d, prototype %d", i, image[i], prototype[i])
+		if image[i] < 0 || image[i] >= int64(x.Source.Len()) || prototype[i] < 0 || prototype[i] >= int64(x.Prototypes) || x.Score[i]-x.Score[i] != 0 {
+			return fmt.Errorf("row %d: image %d, prototype %d, score %v", i, image[i], prototype[i], x.Score[i])
 		}
+		x.Image[i], x.Prototype[i] = int(image[i]), int(prototype[i])
 	}
 	return x.normalize()
 }

@@ -65,7 +65,7 @@ func fail(w http.ResponseWriter, status int, format string, args ...any) {
 
 func (s *Server) failWith(w http.ResponseWriter, err error) {
 	f := s.asFailure(err)
-	if f.status >= 500 && f.status != http.StatusServiceUnavailable && f.status != http.StatusNotImplemented {
+	if f.status >= 500 && f.status != http.StatusServiceUnavailable {
 		s.log.Error("request failed", "error", err)
 	}
 	fail(w, f.status, "%s", f.text)
@@ -93,8 +93,8 @@ type answer struct {
 }
 
 // respond answers with a list, one entry an image, in the order they came. An
-// image that failed has its error there; if all failed, the status is the first
-// one's.
+// image that failed has its error there; if all failed, status and error are the
+// first one's.
 func (s *Server) respond(w http.ResponseWriter, all []seen, say func(a *answer, r result) error) {
 	answers := make([]answer, len(all))
 	status, good := 0, 0
@@ -116,11 +116,13 @@ func (s *Server) respond(w http.ResponseWriter, all []seen, say func(a *answer, 
 		}
 	}
 	if good > 0 {
-		status = http.StatusOK
-	} else if status == http.StatusServiceUnavailable {
+		writeJSON(w, http.StatusOK, map[string]any{"images": answers})
+		return
+	}
+	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	writeJSON(w, status, map[string]any{"images": answers})
+	writeJSON(w, status, map[string]any{"error": answers[0].Error, "images": answers})
 }
 
 // respondNPY answers with a matrix, one row an image. It has no place for errors,

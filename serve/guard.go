@@ -13,20 +13,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// routes are the paths. Those that tell nothing of the images need no token, so
-// that a page can ask for one and a supervisor can look after the process.
+// patterns are what the server answers. Those that tell nothing of the images need
+// no token, so that a page can ask for one and a supervisor can look after the
+// process.
+func (s *Server) patterns() map[string]http.HandlerFunc {
+	guarded := func(h http.HandlerFunc) http.HandlerFunc { return s.authorized(s.limited(h)) }
+	return map[string]http.HandlerFunc{
+		"POST /embed": guarded(s.embed), "POST /cluster": guarded(s.cluster), "POST /search": guarded(s.search),
+		"POST /predict": guarded(s.predict), "GET /images/{number}": guarded(s.image),
+		"GET /metrics": s.authorized(promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}).ServeHTTP),
+		"GET /healthz": s.health, "GET /openapi.json": s.openAPI,
+		"GET /{$}": s.page, "GET /page.css": s.page, "GET /page.js": s.page,
+	}
+}
+
+// routes leads requests to their handlers.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	add := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, s.measured(pattern, h)) }
-	for path, h := range map[string]http.HandlerFunc{
-		"POST /embed": s.embed, "POST /cluster": s.cluster, "POST /search": s.search, "POST /predict": s.predict, "GET /images/{number}": s.image} {
-		add(path, s.authorized(s.limited(h)))
-	}
-	add("GET /metrics", s.authorized(promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}).ServeHTTP))
-	add("GET /healthz", s.health)
-	add("GET /openapi.json", s.openAPI)
-	for _, name := range []string{"/{$}", "/page.css", "/page.js"} {
-		add("GET "+name, s.page)
+	for pattern, h := range s.patterns() {
+		mux.Handle(pattern, s.measured(pattern, h))
 	}
 	mux.Handle("/", s.measured("other", func(w http.ResponseWriter, r *http.Request) {
 		if allowed := s.methodOf(r.URL.Path); allowed != "" {

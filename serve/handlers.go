@@ -124,7 +124,7 @@ func (s *Server) cluster(w http.ResponseWriter, r *http.Request) {
 func (s *Server) search(w http.ResponseWriter, r *http.Request) {
 	x := s.config.Index
 	if x == nil {
-		fail(w, http.StatusNotImplemented, "this server was started without images to search: swav serve RUN --data SRC")
+		fail(w, http.StatusNotFound, "this server has no images to search: start it with swav serve RUN --data SRC")
 		return
 	}
 	k, err := number(r.URL.Query(), "k", 10, s.limits.Nearest)
@@ -151,7 +151,7 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	if s.config.Classifier == nil {
-		fail(w, http.StatusNotImplemented, "this server has no classes to tell apart: the run has no classifier, and no labelled images were given (swav serve RUN --data SRC)")
+		fail(w, http.StatusNotFound, "this server has no classes to tell apart: start it with labelled images to compare with (swav serve RUN --data SRC)")
 		return
 	}
 	all, _, ok := s.images(w, r, false)
@@ -160,7 +160,9 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	}
 	s.respond(w, all, func(a *answer, res result) error {
 		c, err := s.config.Classifier.Classify(r.Context(), res.Features)
-		a.classes = &classes{c, s.config.Classifier.Method()}
+		if err == nil {
+			a.classes = &classes{c, s.config.Classifier.Method()}
+		}
 		return err
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -23,22 +24,27 @@ func (s *Server) Run(ctx context.Context, l Listening) error {
 	if l.Grace <= 0 {
 		l.Grace = s.limits.Time
 	}
-	if l.TLS != nil {
-		l.Listener = tls.NewListener(l.Listener, l.TLS)
-	}
 	h := &http.Server{
+		TLSConfig:         l.TLS,
 		Handler:           s.handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       2 * s.limits.Time, // limited sets a nearer one where a body is read
 		WriteTimeout:      3 * s.limits.Time,
 		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		MaxHeaderBytes:    64 << 10,
 	}
 	ended := make(chan error, 1)
 	go func() {
 		defer s.Stop()
 		failed := make(chan error, 1)
-		go func() { failed <- h.Serve(l.Listener) }()
+		go func() {
+			if l.TLS != nil {
+				failed <- h.ServeTLS(l.Listener, "", "")
+			} else {
+				failed <- h.Serve(l.Listener)
+			}
+		}()
 		select {
 		case err := <-failed:
 			ended <- err

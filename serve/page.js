@@ -1,6 +1,6 @@
 'use strict';
 const $ = id => document.getElementById(id);
-let round = 0, urls = [], server = {};
+let round = 0, urls = [], server = {}, last = null;
 
 const headers = () => $('token').value ? { Authorization: 'Bearer ' + $('token').value } : {};
 
@@ -43,6 +43,7 @@ async function ask(path, file) {
 
 async function show(file) {
   const mine = ++round;
+  last = file;
   urls.forEach(URL.revokeObjectURL);
   urls = [];
   complain('');
@@ -103,6 +104,7 @@ async function nearest(file, mine) {
   }
 }
 
+$('token').onchange = () => { if (last) show(last); };
 const first = files => [...(files || [])].find(f => f.type.startsWith('image/')) || (files || [])[0];
 $('file').onchange = e => { const f = first(e.target.files); if (f) show(f); e.target.value = ''; };
 $('drop').onkeydown = e => { if (e.key === 'Enter' || e.key === ' ') { e.preventDefault(); $('file').click(); } };

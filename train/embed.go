@@ -21,6 +21,7 @@ type EmbedOptions struct {
 	Data  string // source; "": the run's
 	Split string // dataset.Train (also "") or dataset.Test
 	Skip  func(id string, err error)
+	Note  func(text string) // told of what takes long; may be nil
 }
 
 // EmbeddedSource is the outcome of Embed, with the images' names.
@@ -44,7 +45,9 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	src, err := OpenData(o.Data, t.recipe, o.Split)
+	open := dataOptions(ctx, t.recipe, o.Split)
+	open.Note = o.Note
+	src, err := dataset.Open(o.Data, open)
 	if err != nil {
 		return nil, err
 	}

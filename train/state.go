@@ -8,6 +8,7 @@ import (
 	"swav"
 	"swav/checkpoint"
 	"swav/engine"
+	"swav/loader"
 	"swav/nn"
 	"swav/op"
 )
@@ -24,6 +25,8 @@ type State struct {
 	Data        string
 	Alarm       swav.AlarmState
 	Seconds     float64 // spent in training so far
+
+	Stream *loader.StreamPosition `json:",omitempty"` // of a stream, instead of the sampler's
 }
 
 // Tensor names in optimizer.safetensors.

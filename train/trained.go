@@ -3,11 +3,10 @@ package train
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"image"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"swav/augment"
@@ -42,27 +41,37 @@ func (t *Trained) Arch() nn.Arch { return t.trained.net.Arch }
 // Checkpoint is the directory that the network was read from.
 func (t *Trained) Checkpoint() string { return t.trained.saved.Path }
 
-// Identity changes whenever the weights do: a hash of the checkpoint's list of
-// files with their checksums.
+// Identity is a hash of all that features of an image depend on: network, weights,
+// recipe.
 func (t *Trained) Identity() (string, error) {
-	list, err := os.ReadFile(filepath.Join(t.Checkpoint(), "state.json"))
-	if err != nil {
+	h := sha256.New()
+	fmt.Fprintf(h, "%+v\n", t.Arch())
+	if err := t.trained.recipe.Encode(h); err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(list)
-	return hex.EncodeToString(sum[:]), nil
+	for _, x := range t.trained.saved.Model {
+		fmt.Fprintf(h, "%q %v\n", x.Name, x.Shape)
+		if err := binary.Write(h, binary.LittleEndian, x.Data); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // Data opens images as the run's recipe reads them; data "" names those that the
 // network was trained on, split "" their training part.
-func (t *Trained) Data(data, split string) (dataset.Source, error) {
+// Note, if not nil, is told of what takes long. When ctx ends, so does what the
+// source fetches.
+func (t *Trained) Data(ctx context.Context, data, split string, note func(text string)) (dataset.Source, error) {
 	if data == "" {
 		data = t.data
 	}
 	if split == "" {
 		split = dataset.Train
 	}
-	return OpenData(data, t.trained.recipe, split)
+	o := dataOptions(ctx, t.trained.recipe, split)
+	o.Note = note
+	return dataset.Open(data, o)
 }
 
 // Embed runs all images of a source through the network.
@@ -84,14 +93,12 @@ func (t *Trained) Embed(ctx context.Context, src dataset.Source, skip func(id st
 // to do. It calls do on a thread of its own, the only one that may call
 // Predictor.Run.
 func (t *Trained) Predict(batch int, do func(*Predictor) error) error {
-	norm, err := views(t.trained.recipe, t.Arch().InChannels)
+	norm, err := Views(t.trained.recipe, t.Arch().InChannels)
 	if err != nil {
 		return err
 	}
 	return t.trained.on(func(m *engine.Model, precision op.DType) error {
-		data := t.trained.recipe.Data
-		p := &Predictor{Arch: t.Arch(), Size: EvalSize(t.trained.recipe), norm: augment.NewNormalizer(norm.Mean, norm.Std),
-			Decode: imgcodec.Options{IgnoreOrientation: data.Exif == "ignore", MaxPixels: data.MaxPixels}}
+		p := &Predictor{Arch: t.Arch(), Size: EvalSize(t.trained.recipe), norm: augment.NewNormalizer(norm.Mean, norm.Std), Decode: t.decode()}
 		defer p.close()
 		for _, n := range batchSizes(batch) {
 			e, err := NewExtractor(m, p.Size, n, precision)
@@ -206,12 +213,18 @@ func (p *Predictor) plan(n int) *Extractor {
 	return best
 }
 
+// decode is how the run's source decodes files.
+func (t *Trained) decode() imgcodec.Options {
+	o := dataOptions(context.Background(), t.trained.recipe, dataset.Train)
+	o.Decode.Alpha = o.Channels == 2 || o.Channels == 4
+	return o.Decode
+}
+
 // Picture decodes an image file for people to look at.
 func (t *Trained) Picture(file []byte) (image.Image, error) {
-	data := t.trained.recipe.Data
-	img, err := imgcodec.Decode(file, imgcodec.Options{IgnoreOrientation: data.Exif == "ignore", MaxPixels: data.MaxPixels})
+	img, err := imgcodec.Decode(file, t.decode())
 	if err != nil {
 		return nil, err
 	}
-	return picture(img), nil
+	return PictureOf(img), nil
 }

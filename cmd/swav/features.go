@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"swav/dataset"
 	"swav/eval"
 	"swav/gallery"
 	"swav/train"
@@ -18,7 +19,7 @@ type modelFlags struct{ run, data, split, out string }
 
 func (f *modelFlags) add(c *cobra.Command, out string) {
 	c.Flags().StringVar(&f.run, "run", "", "run directory, or one checkpoint in it (required)")
-	c.Flags().StringVar(&f.data, "data", "", "images: folder, idx files, CIFAR batches (default: the run's)")
+	c.Flags().StringVar(&f.data, "data", "", "images: folder, list, shards, URLs of shards, idx files, CIFAR batches (default: the run's)")
 	c.Flags().StringVar(&f.split, "split", "", "part of the data, where it has parts: train or test (default train)")
 	c.Flags().StringVar(&f.out, "out", out, "file to write")
 }
@@ -53,7 +54,7 @@ Images that cannot be read are left out and reported.`,
 			if ext := strings.ToLower(filepath.Ext(f.out)); ext != ".npy" && ext != ".safetensors" {
 				return usageError{fmt.Errorf("--out %s: want a name ending in .npy or .safetensors", f.out)}
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c)})
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
 				return err
 			}
@@ -78,6 +79,7 @@ Images that cannot be read are left out and reported.`,
 
 func newCluster() *cobra.Command {
 	var f modelFlags
+	var follow bool
 	var dir string
 	var o gallery.ClusterOptions
 	c := &cobra.Command{
@@ -88,21 +90,28 @@ to the image's embedding, and the cosine between them as score.
 
 With --dir it fills a new folder instead: a sub-folder for each cluster with links
 to its images (copies with --copy), and clusters.html to browse them: sizes,
-purity where there are labels, the most and the least typical images of each.`,
+purity where there are labels, the most and the least typical images of each.
+
+--follow labels the images of a stream as they arrive, one line each, on standard
+output unless --out is given: - for standard input (a tar stream or a list of
+paths), watch:FOLDER, repeat:SHARDS.`,
 		Example: `  swav cluster --run runs/photos --data ~/photos --out clusters.csv
-  swav cluster --run runs/photos --data ~/photos --dir sorted`,
+  swav cluster --run runs/photos --data ~/photos --dir sorted
+  swav cluster --run runs/photos --follow --data watch:incoming`,
 		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(c); err != nil {
 				return err
 			}
-			if dir != "" {
-				if c.Flags().Changed("out") {
-					return usageError{fmt.Errorf("--out and --dir: give one of them")}
-				}
-				return sortImages(c, f, dir, o)
+			switch {
+			case dir != "" && (follow || c.Flags().Changed("out")):
+				return usageError{fmt.Errorf("--dir goes with neither --out nor --follow: it writes files of its own")}
+			case dir != "":
+				return sortImages(c, &f, dir, o)
+			case follow:
+				return followStream(c, &f)
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c)})
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
 				return err
 			}
@@ -133,32 +142,41 @@ purity where there are labels, the most and the least typical images of each.`,
 	c.Flags().StringVar(&dir, "dir", "", "new folder to sort the images into, with a page to browse them")
 	c.Flags().BoolVar(&o.Copy, "copy", false, "with --dir: copy the images instead of linking to them")
 	c.Flags().IntVar(&o.Examples, "examples", 10, "with --dir: most and least typical images that the page shows of a cluster")
+	c.Flags().BoolVar(&follow, "follow", false, "label the images of a stream as they arrive")
 	return c
 }
 
-// sortImages is swav cluster --dir.
-func sortImages(c *cobra.Command, f modelFlags, dir string, o gallery.ClusterOptions) error {
-	if o.Examples < 1 || o.Examples > 1000 {
-		return usageError{fmt.Errorf("--examples %d: want 1 to 1000", o.Examples)}
+// followStream labels a stream until it ends or the user ends it.
+func followStream(c *cobra.Command, f *modelFlags) error {
+	if !dataset.IsStream(f.data) {
+		return usageError{hint(fmt.Errorf("--follow takes a stream as --data, not %q", f.data), "- is standard input; watch:FOLDER and repeat:SHARDS are others")}
 	}
-	images := indexFlags{data: f.data, split: f.split}
-	_, x, err := images.open(c, f.run)
-	if err != nil {
+	w := c.OutOrStdout()
+	if c.Flags().Changed("out") {
+		file, err := os.Create(f.out)
+		if err != nil {
+			return err
+		}
+		// Every line is written as it comes; closing has nothing left to fail at.
+		defer file.Close()
+		w = file
+	}
+	if err := eval.WriteAssignments(w, nil, nil); err != nil {
 		return err
 	}
-	s, err := gallery.WriteClusters(c.Context(), dir, x, o)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.OutOrStdout(), "%s: %d images in %d clusters\n", s.Page, s.Images, s.Used)
-	if s.Labelled {
-		fmt.Fprintf(c.OutOrStdout(), "purity %.3f, NMI %.3f against the labels\n", s.Purity, s.NMI)
-	}
-	return nil
+	return train.Follow(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Skip: reportSkip(c), Note: reportNote(c)}, func(rows []eval.Assignment) error {
+		return eval.AppendAssignments(w, rows, nil)
+	})
 }
 
 // reportSkip tells of images that cannot be read.
 func reportSkip(c *cobra.Command) func(id string, err error) {
 	w := &lockedWriter{w: c.ErrOrStderr()}
 	return func(id string, err error) { fmt.Fprintf(w, "swav: warning: skipped %s: %v\n", id, err) }
+}
+
+// reportNote tells of what takes long.
+func reportNote(c *cobra.Command) func(text string) {
+	w := &lockedWriter{w: c.ErrOrStderr()}
+	return func(text string) { fmt.Fprintf(w, "swav: note: %s\n", text) }
 }

@@ -35,7 +35,7 @@ func (f *indexFlags) open(c *cobra.Command, run string) (*train.Trained, *index.
 	if err != nil {
 		return nil, nil, err
 	}
-	src, err := t.Data(f.data, f.split)
+	src, err := t.Data(c.Context(), f.data, f.split, reportNote(c))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -46,8 +46,7 @@ func (f *indexFlags) open(c *cobra.Command, run string) (*train.Trained, *index.
 	case "none":
 		dir = ""
 	}
-	x, err := index.Open(c.Context(), t, src, index.Options{Dir: dir, Skip: reportSkip(c),
-		Note: func(text string) { fmt.Fprintf(c.ErrOrStderr(), "swav: %s\n", text) }})
+	x, err := index.Open(c.Context(), t, src, index.Options{Dir: dir, Skip: reportSkip(c), Note: reportNote(c)})
 	return t, x, err
 }
 
