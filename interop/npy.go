@@ -64,8 +64,27 @@ var npyDict = regexp.MustCompile(`^\{\s*'descr'\s*:\s*'([^']{1,20})'\s*,\s*'fort
 // numpy.save write it. Memory grows with what r holds, not with what the header
 // claims.
 func ReadNPY(r io.Reader) (rows, cols int, data []float32, err error) {
-	fail := func(err error) (int, int, []float32, error) {
+	rows, cols, _, err = ReadNPYHeader(r)
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	size, _ := byteSize([]int{rows, cols}, 4)
+	var buf bytes.Buffer
+	if _, err := io.CopyN(&buf, r, size); err != nil {
 		return 0, 0, nil, fmt.Errorf("read npy: %w", noEOF(err))
+	}
+	data = make([]float32, size/4)
+	for i := range data {
+		data[i] = math.Float32frombits(binary.LittleEndian.Uint32(buf.Bytes()[4*i:]))
+	}
+	return rows, cols, data, nil
+}
+
+// ReadNPYHeader reads up to the data of such a matrix and returns its size and the
+// place where the data begins. That the data is there, and no more, is not checked.
+func ReadNPYHeader(r io.Reader) (rows, cols, offset int, err error) {
+	fail := func(err error) (int, int, int, error) {
+		return 0, 0, 0, fmt.Errorf("read npy: %w", noEOF(err))
 	}
 	var head [12]byte
 	if _, err := io.ReadFull(r, head[:10]); err != nil {
@@ -75,6 +94,7 @@ func ReadNPY(r io.Reader) (rows, cols int, data []float32, err error) {
 		return fail(errors.New("not an npy file"))
 	}
 	n := uint32(binary.LittleEndian.Uint16(head[8:]))
+	offset = 10
 	switch head[6] {
 	case 1:
 	case 2, 3:
@@ -82,6 +102,7 @@ func ReadNPY(r io.Reader) (rows, cols int, data []float32, err error) {
 			return fail(err)
 		}
 		n = binary.LittleEndian.Uint32(head[8:])
+		offset = 12
 	default:
 		return fail(fmt.Errorf("format %d", head[6]))
 	}
@@ -98,17 +119,8 @@ func ReadNPY(r io.Reader) (rows, cols int, data []float32, err error) {
 	}
 	rows, err1 := strconv.Atoi(string(m[3]))
 	cols, err2 := strconv.Atoi(string(m[4]))
-	size, ok := byteSize([]int{rows, cols}, 4)
-	if err := errors.Join(err1, err2); err != nil || !ok {
+	if _, ok := byteSize([]int{rows, cols}, 4); errors.Join(err1, err2) != nil || !ok {
 		return fail(fmt.Errorf("matrix %s x %s is too large", m[3], m[4]))
 	}
-	var buf bytes.Buffer
-	if _, err := io.CopyN(&buf, r, size); err != nil {
-		return fail(err)
-	}
-	data = make([]float32, size/4)
-	for i := range data {
-		data[i] = math.Float32frombits(binary.LittleEndian.Uint32(buf.Bytes()[4*i:]))
-	}
-	return rows, cols, data, nil
+	return rows, cols, offset + int(n), nil
 }

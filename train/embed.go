@@ -19,13 +19,19 @@ type EmbedOptions struct {
 	Run   string // run directory, or a checkpoint within
 	Data  string // source; "": the run's
 	Split string // dataset.Train (also "") or dataset.Test
-	Skip  func(id string, err error)
+	// Images, if not nil, says which images of the source are shown, by number.
+	Images func(dataset.Source) ([]int, error)
+	Skip   func(id string, err error)
+	// Progress, if not nil, is told how many images are done.
+	Progress func(done, total int)
 }
 
 // EmbeddedSource is the outcome of Embed, with the images' names.
 type EmbeddedSource struct {
 	*Embedded
-	Source dataset.Source
+	Source     dataset.Source
+	Checkpoint string // that it was embedded with
+	Arch       nn.Arch
 }
 
 // Rows names the embedded images.
@@ -66,11 +72,17 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 	if err != nil {
 		return nil, err
 	}
+	var images []int // nil: all
+	if o.Images != nil {
+		if images, err = o.Images(src); err != nil {
+			return nil, err
+		}
+	}
 	net, err := nn.Build(st.Arch)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
 	}
-	out := &EmbeddedSource{Source: src}
+	out := &EmbeddedSource{Source: src, Checkpoint: path, Arch: st.Arch}
 	err = OnThread(func() error {
 		b, err := NewBackend(r.Train.Backend, 0)
 		if err != nil {
@@ -85,8 +97,8 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 			return fmt.Errorf("checkpoint %s: %w", path, err)
 		}
 		prototypesOnSphere(m)
-		v := &viewer{recipe: r, precision: Precision(r, b.Name()), skip: o.Skip}
-		out.Embedded, err = v.embed(ctx, m, src, nil)
+		v := &viewer{recipe: r, precision: Precision(r, b.Name()), skip: o.Skip, progress: o.Progress}
+		out.Embedded, err = v.embed(ctx, m, src, images)
 		return err
 	})
 	if err == nil && len(out.Index) == 0 {
