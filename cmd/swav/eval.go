@@ -38,7 +38,7 @@ printed as JSON.`,
 			return usageError{hint(errors.New("no protocol given"), "name one: `%s --help` lists them", c.CommandPath())}
 		},
 	}
-	c.AddCommand(newEvalKNN())
+	c.AddCommand(newEvalKNN(), newEvalLinear(), newEvalCluster(), newEvalRetrieval(), newEvalProbe())
 	return c
 }
 
