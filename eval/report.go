@@ -33,13 +33,22 @@ type Tabular interface {
 	Headline() string
 }
 
+// Title says what was evaluated.
+func (r *Report) Title() string {
+	held := ""
+	if r.Holdout {
+		held = " held out of the training images"
+	}
+	of := r.Source
+	if r.Checkpoint != "" {
+		of += ", " + r.Checkpoint
+	}
+	return fmt.Sprintf("%s of %s: %d references, %d queries%s, %d features, %d classes", r.Protocol, of, r.References, r.Queries, held, r.Features, r.Classes)
+}
+
 // Write shows the report.
 func (r *Report) Write(w io.Writer) error {
-	fmt.Fprintf(w, "%s of %s: %d references, %d queries", r.Protocol, r.Source, r.References, r.Queries)
-	if r.Holdout {
-		fmt.Fprint(w, " held out of the training images")
-	}
-	fmt.Fprintf(w, ", %d features, %d classes; %.1f s\n\n", r.Features, r.Classes, r.Seconds)
+	fmt.Fprintf(w, "%s; %.1f s\n\n", r.Title(), r.Seconds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, row := range r.Result.Table() {
 		fmt.Fprintln(t, strings.Join(row, "\t")+"\t")

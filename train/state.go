@@ -24,6 +24,10 @@ type State struct {
 	Data        string
 	Alarm       swav.AlarmState
 	Seconds     float64 // spent in training so far
+
+	// Of the evaluations during training; 0 where there are none.
+	Evaluated, BestStep int // step of the last one, and of the best
+	BestScore           float64
 }
 
 // Tensor names in optimizer.safetensors.

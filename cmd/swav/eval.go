@@ -138,6 +138,10 @@ func (p *protocol) show(w io.Writer, r *eval.Report, dir string) error {
 		if path, err = r.Save(dir); err != nil {
 			return err
 		}
+		table := r.Result.Table()
+		if err := runlog.AddToReport(filepath.Join(dir, "report.html"), p.name, &runlog.Comparison{Caption: r.Title(), Head: table[0], Rows: table[1:]}); err != nil {
+			return err
+		}
 	}
 	if p.json {
 		e := json.NewEncoder(w)
