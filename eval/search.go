@@ -149,18 +149,23 @@ func (s *scan) pack(dst []float32, norms []float64, set Set, from, to int) {
 // settle orders the candidates by similarities in float64 and passes on the first k.
 func (s *scan) settle(ctx context.Context, k int, found func(int, []Neighbour)) error {
 	near := make([][]Neighbour, runtime.GOMAXPROCS(0))
+	wide := make([][]float64, len(near))
 	return parallel(len(s.pools), func(worker, i int) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		q := s.query.Row(s.from + i)
-		norm := dot(q, q)
+		q := wide[worker][:0]
+		for _, x := range s.query.Row(s.from + i) {
+			q = append(q, float64(x))
+		}
+		wide[worker] = q
+		norm := dot(s.query.Row(s.from+i), s.query.Row(s.from+i))
 		p := &s.pools[i]
 		p.cut(s.keep)
 		list := near[worker][:0]
 		for _, c := range p.best {
 			r := c.index()
-			list = append(list, Neighbour{r, cosine(dot(q, s.ref.Row(r)), norm, s.norms[r])})
+			list = append(list, Neighbour{r, cosine(dotWide(q, s.ref.Row(r)), norm, s.norms[r])})
 		}
 		slices.SortFunc(list, func(a, b Neighbour) int {
 			return cmp.Or(cmp.Compare(b.Similarity, a.Similarity), cmp.Compare(a.Index, b.Index))
@@ -187,13 +192,32 @@ func dot(a, b []float32) float64 {
 	var s0, s1, s2, s3 float64
 	i := 0
 	for ; i+4 <= len(a); i += 4 {
-		s0 += float64(a[i]) * float64(b[i])
-		s1 += float64(a[i+1]) * float64(b[i+1])
-		s2 += float64(a[i+2]) * float64(b[i+2])
-		s3 += float64(a[i+3]) * float64(b[i+3])
+		x, y := (*[4]float32)(a[i:]), (*[4]float32)(b[i:])
+		s0 += float64(x[0]) * float64(y[0])
+		s1 += float64(x[1]) * float64(y[1])
+		s2 += float64(x[2]) * float64(y[2])
+		s3 += float64(x[3]) * float64(y[3])
 	}
 	for ; i < len(a); i++ {
 		s0 += float64(a[i]) * float64(b[i])
+	}
+	return s0 + s1 + (s2 + s3)
+}
+
+// dotWide is dot, to the bit, of a row that is float64 already.
+func dotWide(a []float64, b []float32) float64 {
+	b = b[:len(a)]
+	var s0, s1, s2, s3 float64
+	i := 0
+	for ; i+4 <= len(a); i += 4 {
+		x, y := (*[4]float64)(a[i:]), (*[4]float32)(b[i:])
+		s0 += x[0] * float64(y[0])
+		s1 += x[1] * float64(y[1])
+		s2 += x[2] * float64(y[2])
+		s3 += x[3] * float64(y[3])
+	}
+	for ; i < len(a); i++ {
+		s0 += a[i] * float64(b[i])
 	}
 	return s0 + s1 + (s2 + s3)
 }
@@ -239,15 +263,25 @@ func (p *pool) add(sims []float32, start, keep, skip int) {
 	if p.bound {
 		worst = p.worst
 	}
-	for j, sim := range sims {
-		// References come in rising order, so an equal one never goes ahead.
-		if sim <= worst || start+j == skip {
-			continue
+	for j := 0; j < len(sims); {
+		// Nearly all are of no use: eight are dismissed at once. References come in
+		// rising order, so an equal one never goes ahead.
+		for j+8 <= len(sims) {
+			x := (*[8]float32)(sims[j:])
+			if x[0] > worst || x[1] > worst || x[2] > worst || x[3] > worst || x[4] > worst || x[5] > worst || x[6] > worst || x[7] > worst {
+				break
+			}
+			j += 8
 		}
-		p.best = append(p.best, newCandidate(sim+0, start+j)) // -0 becomes 0
-		if len(p.best) == 2*keep {
-			p.cut(keep)
-			worst = p.worst
+		for end := min(j+8, len(sims)); j < end; j++ {
+			if sims[j] <= worst || start+j == skip {
+				continue
+			}
+			p.best = append(p.best, newCandidate(sims[j]+0, start+j)) // -0 becomes 0
+			if len(p.best) == 2*keep {
+				p.cut(keep)
+				worst = p.worst
+			}
 		}
 	}
 }
