@@ -1,6 +1,6 @@
 # swav: bare `make` lists what there is to do.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build deps lint bench bench-peer verify clean
+.PHONY: help demo test fuzz build deps lint bench bench-peer verify clean
 
 GO      ?= scripts/go
 DATA    ?= fashion-mnist
@@ -22,6 +22,9 @@ test: ## all tests, with and without cgo
 	$(GO) test ./...
 	CGO_ENABLED=0 $(GO) build ./...
 	CGO_ENABLED=0 $(GO) test -short ./...
+
+fuzz: ## every fuzz target for some seconds
+	@scripts/fuzz 3
 
 build: ## bin/swav; CGO_ENABLED=0 builds the slow pure Go version
 	@scripts/deps build

@@ -1,7 +1,6 @@
 package augment
 
 import (
-	"bytes"
 	"math"
 	"slices"
 	"testing"
@@ -9,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"swav/imgcodec"
+	"swav/internal/kernel"
 )
 
 func drawImage(t *rapid.T, maxSide int, channels ...int) *imgcodec.Image {
@@ -179,146 +179,23 @@ func TestCropAtItsOwnSizeIsACopy(t *testing.T) {
 	})
 }
 
-// slowBlur is the definition: extended boxes pixel by pixel.
-func slowBlur(pix []byte, w, h, c int, f box) []byte {
-	pass := func(in []byte, dx, dy int) []byte {
-		at := func(x, y, ch int) uint32 {
-			return uint32(in[(min(max(y, 0), h-1)*w+min(max(x, 0), w-1))*c+ch])
-		}
-		out := make([]byte, len(in))
-		for y := range h {
-			for x := range w {
-				for ch := range c {
-					var acc uint32
-					for k := -f.r; k <= f.r; k++ {
-						acc += at(x+k*dx, y+k*dy, ch)
-					}
-					e := f.r + 1
-					out[(y*w+x)*c+ch] = f.mix(acc, at(x-e*dx, y-e*dy, ch)+at(x+e*dx, y+e*dy, ch))
-				}
-			}
-		}
-		return out
-	}
-	for range 3 {
-		pix = pass(pix, 1, 0)
-	}
-	for range 3 {
-		pix = pass(pix, 0, 1)
-	}
-	return pix
-}
-
-func TestBlurIsThreeBoxesEachWay(t *testing.T) {
+// Every set of kernels gives the same views, to the bit.
+func TestKernelsDoNotChangeViews(t *testing.T) {
+	sets := kernel.Sets()
+	scratch := make([]Scratch, len(sets))
 	rapid.Check(t, func(t *rapid.T) {
-		img := drawImage(t, 40, 1, 2, 3, 4)
-		sigma := rapid.OneOf(rapid.Float64Range(0.05, 2.5), rapid.Float64Range(2.5, 60)).Draw(t, "sigma")
-		f, ok := boxFor(sigma)
-		if !ok {
-			t.Skip("nothing to blur")
-		}
-		want := slowBlur(img.Pix, img.W, img.H, img.C, f)
-		got := slices.Clone(img.Pix)
-		blur(got, make([]byte, len(got)), img.W, img.H, img.C, sigma)
-		if !bytes.Equal(got, want) {
-			t.Fatalf("%d x %d x %d, sigma %g: %v, want %v", img.W, img.H, img.C, sigma, got, want)
+		img := drawImage(t, 60, 1, 3)
+		p := drawParams(t, img, 60)
+		want := apply(img, &p, 3)
+		for i, set := range sets {
+			scratch[i].Kernels = set
+			got := make([]float32, len(want))
+			Apply(got, img, &p, onesNormalizer(3), &scratch[i])
+			if !slices.Equal(got, want) {
+				t.Fatalf("%s and %s differ", set.Name(), sets[0].Name())
+			}
 		}
 	})
-}
-
-// The boxes' variance is that of the Gaussian, and weights sum to one.
-func TestBoxHasTheVariance(t *testing.T) {
-	for _, sigma := range []float64{0.1, 0.3, 0.6, 1, 1.37, 2, 5, 20} {
-		f, ok := boxFor(sigma)
-		if !ok {
-			t.Fatalf("sigma %g: no box", sigma)
-		}
-		total, variance := 0.0, 0.0
-		for k := -f.r - 1; k <= f.r+1; k++ {
-			w := float64(f.ww)
-			if k == -f.r-1 || k == f.r+1 {
-				w = float64(f.fw)
-			}
-			total += w / (1 << 24)
-			variance += w / (1 << 24) * float64(k*k)
-		}
-		if math.Abs(total-1) > 1e-6 {
-			t.Errorf("sigma %g: weights sum to %g", sigma, total)
-		}
-		if got := math.Sqrt(3 * variance); math.Abs(got/sigma-1) > 1e-3 {
-			t.Errorf("sigma %g: three boxes have %g", sigma, got)
-		}
-	}
-	if _, ok := boxFor(0); ok {
-		t.Error("sigma 0 has a box")
-	}
-}
-
-func TestColourOperations(t *testing.T) {
-	pix := func() []byte { return []byte{255, 0, 0, 0, 255, 0, 0, 0, 255, 200, 100, 50, 90, 90, 90} }
-	for _, tc := range []struct {
-		name string
-		do   func(p []byte)
-		want []byte
-	}{
-		// Expected values are worked out by hand from the definitions.
-		{"brightness 0.5", func(p []byte) { towards(p, 0, 0.5) }, []byte{127, 0, 0, 0, 127, 0, 0, 0, 127, 100, 50, 25, 45, 45, 45}},
-		{"brightness 2", func(p []byte) { towards(p, 0, 2) }, []byte{255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 200, 100, 180, 180, 180}},
-		{"contrast 0 is the mean", func(p []byte) { towards(p, meanGrey(p, 3), 0) }, bytes.Repeat([]byte{94}, 15)},
-		{"saturation 0 is the luma", func(p []byte) { saturate(p, 0) }, []byte{76, 76, 76, 150, 150, 150, 29, 29, 29, 124, 124, 124, 90, 90, 90}},
-		{"saturation 1", func(p []byte) { saturate(p, 1) }, pix()},
-		{"grayscale", grey, []byte{76, 76, 76, 150, 150, 150, 29, 29, 29, 124, 124, 124, 90, 90, 90}},
-		{"hue by a third", func(p []byte) { shiftHue(p, 1.0/3+0.001) }, []byte{0, 255, 0, 0, 0, 255, 255, 0, 0, 50, 200, 99, 90, 90, 90}},
-		{"solarize", solarize, []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 55, 100, 50, 90, 90, 90}},
-	} {
-		got := pix()
-		tc.do(got)
-		for i := range got {
-			tolerance := 0
-			if tc.name == "hue by a third" {
-				tolerance = 2 // 8-bit HSV
-			}
-			if d := int(got[i]) - int(tc.want[i]); d > tolerance || d < -tolerance {
-				t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
-				break
-			}
-		}
-	}
-}
-
-// towards uses a table for large inputs; both ways agree.
-func TestBlendTable(t *testing.T) {
-	long := make([]byte, 300)
-	for i := range long {
-		long[i] = byte(i)
-	}
-	for _, f := range []float32{0, 0.2, 0.999, 1, 1.31, 1.8} {
-		a, b := slices.Clone(long), slices.Clone(long)
-		towards(a, 77, f)
-		towards(b[:150], 77, f)
-		towards(b[150:], 77, f)
-		if !bytes.Equal(a, b) {
-			t.Errorf("factor %g: %v and %v", f, a, b)
-		}
-	}
-}
-
-// Grey pixels pass through hue unchanged, and no shift moves a pixel far.
-func TestHueOfNoShift(t *testing.T) {
-	for r := 0; r < 256; r += 5 {
-		for g := 0; g < 256; g += 5 {
-			for b := 0; b < 256; b += 5 {
-				p := []byte{byte(r), byte(g), byte(b)}
-				shiftHue(p, 0)
-				for i, want := range []int{r, g, b} {
-					// 255 hues over six sectors of up to 255 steps.
-					if d := int(p[i]) - want; d > 7 || d < -7 || r == g && g == b && d != 0 {
-						t.Fatalf("(%d, %d, %d) became %v", r, g, b, p)
-					}
-				}
-			}
-		}
-	}
 }
 
 func TestCenter(t *testing.T) {

@@ -9,7 +9,8 @@
 // Apply reproduces Pillow and torchvision's PIL operations on 8-bit pixels,
 // rounding included, in the order of the original implementation: crop, resize
 // (bilinear, antialiased, only pixels inside the crop), flip, jitter,
-// grayscale, blur, normalise. Output is NHWC float32.
+// grayscale, blur, normalise. Output is NHWC float32. Images of 16-bit samples
+// pass the same operations unrounded.
 //
 // Nothing is allocated once a [Scratch] has seen its largest image. A Scratch
 // belongs to one goroutine; Recipe, Params and Normalizer are read-only and

@@ -34,6 +34,7 @@ const (
 	PurposeOrder                  // order of the samples within an epoch
 	PurposeReplace                // stand-ins for unreadable samples
 	PurposeSplit                  // choice of held-out samples
+	PurposeMoment                 // other frames of a sample's clip
 )
 
 // Key names the place of a draw: the same key gives the same numbers on every

@@ -14,6 +14,8 @@ type DataFacts struct {
 	Images        int
 	Width, Height int // median, in pixels
 	Channels      int
+	Depth         int       // 16 where images store so many bits of a sample
+	Mean, Std     []float64 // of the channels, as shares of the largest sample; may be empty
 	Classes       int
 	Labeled       bool // the classes are known
 }
@@ -120,13 +122,46 @@ func (a *chooser) base() (*Recipe, error) {
 	}
 	channels := a.data.Channels
 	r.Model.InChannels = channels
+	if a.given("data.channels") {
+		r.Model.InChannels = 0 // follows from it
+	}
 	if channels == 3 {
 		r.Augment.Mean, r.Augment.Std = []float64{0.485, 0.456, 0.406}, []float64{0.229, 0.224, 0.225}
 	} else {
 		r.Augment.Mean, r.Augment.Std = []float64{0.5}, []float64{0.25}
 		r.Augment.Saturation, r.Augment.Hue, r.Augment.Grayscale = 0, 0, 0
 	}
+	if a.unusual() {
+		r.Augment.Mean, r.Augment.Std = a.data.Mean, a.data.Std
+	}
 	return r, a.fix(r)
+}
+
+// unusual tells whether the usual mean and deviation are far from those of the
+// images: samples of 16 bits often use a part of their range, and the channels
+// beyond colour are anything.
+func (a *chooser) unusual() bool {
+	d := a.data
+	return len(d.Mean) == d.Channels && len(d.Std) == d.Channels && (d.Depth == 16 || d.Channels != 1 && d.Channels != 3) &&
+		!a.given("data.channels") && !a.given("model.in_channels")
+}
+
+// pixels chooses what follows from how the images are stored.
+func (a *chooser) pixels() {
+	if a.data.Depth == 16 {
+		a.pick("data.depth", "16", "the images store 16 bits of a sample")
+	}
+	if a.unusual() {
+		list := func(x []float64) string {
+			var words []string
+			for _, v := range x {
+				words = append(words, strconv.FormatFloat(v, 'g', 4, 64))
+			}
+			return strings.Join(words, ",")
+		}
+		a.pick("augment.mean", list(a.data.Mean), "measured on some images of %d channels", a.data.Channels)
+		a.pick("augment.std", list(a.data.Std), "measured too")
+	}
 }
 
 func (a *chooser) fix(r *Recipe) error {
@@ -184,6 +219,7 @@ func (a *chooser) run() (*Recipe, []Choice, error) {
 	if err := a.climb(); err != nil {
 		return nil, nil, err
 	}
+	a.pixels()
 	a.batchAndPrototypes()
 	if err := a.length(); err != nil {
 		return nil, nil, err

@@ -30,13 +30,22 @@ type Recipe struct {
 
 // Data says what is read of the source given by --data.
 type Data struct {
-	Channels  int     `toml:"channels" range:"[0,1024]" doc:"channels that images are converted to: 0 as they are stored, 1 gray, 3 RGB"`
+	Channels  int     `toml:"channels" range:"[0,1024]" doc:"channels of the views: 1 gray, 3 RGB, or as many as all images have; 0: 3, or that many"`
+	Depth     int     `toml:"depth" range:"[8,16]" doc:"bits kept of images that store 16: 8, as the original, or 16; auto measures it"`
 	Exif      string  `toml:"exif" oneof:"apply ignore" doc:"orientation written by cameras: apply or ignore"`
 	MaxPixels int     `toml:"max_pixels" range:"[1,4294967296]" doc:"larger images are skipped before they are decoded"`
 	MaxSkip   float64 `toml:"max_skip" range:"[0,1]" doc:"share of unreadable images at which the run stops"`
 	Workers   int     `toml:"workers" range:"[0,4096]" doc:"goroutines that decode and augment; 0: one per core. Results do not depend on it"`
 	Split     string  `toml:"split" doc:"part trained on, where the source has named parts (idx files, CIFAR batches)"`
 	EvalSplit string  `toml:"eval_split" doc:"part whose images are classified at the end; sources without it give up eval.holdout of their images"`
+	CacheGB   float64 `toml:"cache_gb" range:"[0.001,1000000]" doc:"disk space for shards that are fetched or unpacked, in the user's cache folder"`
+
+	Temporal string  `toml:"temporal" doc:"frames of clips, a folder or shard each: the large views come from frames at most this far from the first one's, such as 2s or 50 frames; empty: all views come from one image"`
+	FPS      float64 `toml:"fps" range:"[0.001,100000]" doc:"frames a second, where temporal is in seconds"`
+
+	Shuffle     int  `toml:"shuffle_buffer" range:"[1,16777216]" doc:"streams: images that are read ahead and shuffled together"`
+	EpochImages int  `toml:"epoch_images" range:"[0,1000000000000]" doc:"streams: images that count as an epoch; 0: the whole run, whose length train.steps says"`
+	Replay      bool `toml:"replay" doc:"standard input: a resumed run is given the stream from its beginning again and reads past what it has seen; false: it goes on with what comes"`
 }
 
 // Crop is a group of views of equal size.
@@ -141,7 +150,8 @@ type Eval struct {
 // that a recipe file leaves out have these values.
 func Default() *Recipe {
 	return &Recipe{
-		Data: Data{Exif: "apply", MaxPixels: 64 << 20, MaxSkip: 0.01, Split: "train", EvalSplit: "test"},
+		Data: Data{Depth: 8, Exif: "apply", MaxPixels: 64 << 20, MaxSkip: 0.01, Split: "train", EvalSplit: "test", CacheGB: 32,
+			FPS: 25, Shuffle: 1024, Replay: true},
 		Crops: []Crop{
 			{Count: 2, Size: 224, MinScale: 0.14, MaxScale: 1},
 			{Count: 6, Size: 96, MinScale: 0.05, MaxScale: 0.14},

@@ -56,6 +56,17 @@ func (r *Recipe) Resolve(images, ranks int) (Resolved, error) {
 	return out, nil
 }
 
+// StreamImages is how many images of a stream count as an epoch.
+func (r *Recipe) StreamImages() (int, error) {
+	switch {
+	case r.Data.EpochImages > 0:
+		return r.Data.EpochImages, nil
+	case r.Train.Steps > 0:
+		return r.Train.Steps * r.Train.Batch, nil
+	}
+	return 0, &Error{Key: "train.epochs", Msg: "train.epochs: a stream has no epochs: say the length by --set train.steps=10000 --set train.epochs=0, or how many images count as one by --set data.epoch_images=50000"}
+}
+
 // smallerBatch is a batch that images fill a few times, as a multiple of unit
 // where possible.
 func smallerBatch(images, unit int) int {

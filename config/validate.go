@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
+	"strings"
+	"time"
 
 	"swav/nn"
 )
@@ -29,6 +32,9 @@ func (r *Recipe) Validate() error {
 		}
 	}
 	c := &checker{}
+	if d := r.Data.Depth; d != 8 && d != 16 {
+		c.fail("data.depth", "%d bits: want 8 or 16", d)
+	}
 	r.checkCrops(c)
 	r.checkAugment(c)
 	r.checkModel(c)
@@ -83,6 +89,9 @@ func (r *Recipe) checkCrops(c *checker) {
 }
 
 func (r *Recipe) checkAugment(c *checker) {
+	if _, err := r.Data.TemporalFrames(); err != nil {
+		c.fail("data.temporal", "%v", err)
+	}
 	a := r.Augment
 	if a.Blur > 0 && a.BlurMin > a.BlurMax {
 		c.fail("augment.blur_min", "%g is above blur_max = %g: swap them", a.BlurMin, a.BlurMax)
@@ -98,6 +107,28 @@ func (r *Recipe) checkAugment(c *checker) {
 			c.errs = append(c.errs, err)
 		}
 	}
+}
+
+// TemporalFrames is how many frames data.temporal is, 0 where it is empty.
+func (d Data) TemporalFrames() (int64, error) {
+	if d.Temporal == "" {
+		return 0, nil
+	}
+	text := strings.TrimSpace(d.Temporal)
+	frames := 0.0
+	if number, ok := strings.CutSuffix(strings.TrimSuffix(text, "s"), "frame"); ok {
+		n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err != nil {
+			n = -1
+		}
+		frames = n
+	} else if length, err := time.ParseDuration(text); err == nil {
+		frames = length.Seconds() * d.FPS
+	}
+	if !(frames >= 1 && frames <= maxDuration) {
+		return 0, fmt.Errorf(`%q is not a time of at least one frame: write "2s" (at data.fps = %g) or "50 frames"`, d.Temporal, d.FPS)
+	}
+	return int64(frames), nil
 }
 
 // channels is the number of input channels for data of the given number, 0
@@ -118,7 +149,7 @@ func (r *Recipe) checkChannels(n int) error {
 		list []float64
 	}{{"augment.mean", r.Augment.Mean}, {"augment.std", r.Augment.Std}} {
 		if len(v.list) != 1 && len(v.list) != n {
-			return &Error{Key: v.key, Msg: fmt.Sprintf("%s: %d numbers for %d channels: want %d, or one for all", v.key, len(v.list), n, n)}
+			return &Error{Key: v.key, Msg: fmt.Sprintf("%s: %d numbers for %d channels: want %d, or one for all (`swav data stats` measures them)", v.key, len(v.list), n, n)}
 		}
 	}
 	return nil

@@ -1,23 +1,30 @@
 // Package dataset finds images and gives them by number.
 //
 // A [Source] is a list of images in a stable order, each with a stable name (ID)
-// and perhaps a label. [Open] recognises image folders, idx files (MNIST and
-// its kin) and CIFAR's binary batches; a prefix such as "folder:" forces a
-// kind. Sources are safe for concurrent use.
+// and perhaps a label. [Open] recognises image folders, file lists, idx files
+// (MNIST and its kin) and CIFAR's binary batches; a prefix such as "folder:"
+// forces a kind. Sources are safe for concurrent use.
+//
+// A [Stream] is images as they come, without an end or with one that is not
+// known. Its records are encoded and decoded by whoever takes them.
 //
 // Order of visits, workers and views belong to package loader, decoding to
 // imgcodec.
 package dataset
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 
 	"swav/imgcodec"
+	"swav/internal/fetch"
 )
 
 // Source is a finite list of images.
@@ -42,13 +49,33 @@ type Source interface {
 	Load(i int, dst *imgcodec.Image) error
 }
 
+// Encoded is a Source whose images are files of their own, in a folder or within
+// others: their bytes can be had as they are.
+type Encoded interface {
+	Source
+	// Encoded reads the file of image i into *buf and reuses its memory. Its
+	// error names the image.
+	Encoded(i int, buf *[]byte) error
+}
+
+// Sharded is a Source whose images lie in parts that cost something to open, so
+// that images of one part should be visited together.
+type Sharded interface {
+	Source
+	// Shards are the numbers of the first image of each part, and Len; window is
+	// how many parts may be visited by turns without being opened again and again.
+	Shards() (first []int, window int)
+	// Prefetch brings the part of image i near, in the background.
+	Prefetch(i int)
+}
+
 // Options select and bound what Open reads. The zero value is ready for use.
 type Options struct {
 	// Split is "train" or "test"; empty means "train". Sources that have no
 	// splits give all their images for "train" and ErrNoSplit for "test".
 	Split string
-	// Channels fixes the number of channels of views: 1 or 3 (0: as the source
-	// suggests, 3 for folders).
+	// Channels fixes the number of channels of views (0: as the source suggests,
+	// 3 for folders). With 2 or 4, alpha counts as a channel.
 	Channels int
 	// Decode bounds image decoding.
 	Decode imgcodec.Options
@@ -57,6 +84,19 @@ type Options struct {
 	// MaxDataBytes limits the pixels that sources held in memory (idx, CIFAR)
 	// may take; 0 means 16 GiB.
 	MaxDataBytes int64
+	// CacheDir keeps indices and what was fetched or unpacked; empty means the
+	// user's cache folder. Nothing fails where it cannot be written, but shards
+	// that are fetched or unpacked then go to the system's temporary folder.
+	CacheDir string
+	// CacheBytes limits what is fetched or unpacked there; 0 means 32 GiB.
+	CacheBytes int64
+	// Note, if set, is told of what takes long or was decided on the way.
+	Note func(text string)
+	// Seed decides the order of the shards of a stream that repeats itself.
+	Seed uint64
+	// Context ends fetches over the network, which Load has no other way to
+	// end; nil means never.
+	Context context.Context
 }
 
 const (
@@ -66,6 +106,10 @@ const (
 
 // ErrNoSplit says that a source has no images of the wanted split.
 var ErrNoSplit = errors.New("no such split")
+
+// ErrUnavailable marks errors of Load that tell nothing of the image: the source
+// as a whole cannot be reached, and other images will fail as well.
+var ErrUnavailable = errors.New("data source unavailable")
 
 func (o Options) withDefaults() (Options, error) {
 	switch o.Split {
@@ -78,11 +122,21 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Channels < 0 {
 		return o, fmt.Errorf("%d channels", o.Channels)
 	}
+	o.Decode.Alpha = o.Channels == 2 || o.Channels == 4
 	if o.MaxFileBytes <= 0 {
 		o.MaxFileBytes = 256 << 20
 	}
 	if o.MaxDataBytes <= 0 {
 		o.MaxDataBytes = 16 << 30
+	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = 32 << 30
+	}
+	if o.Context == nil {
+		o.Context = context.Background()
+	}
+	if o.Note == nil {
+		o.Note = func(string) {}
 	}
 	return o, nil
 }
@@ -99,16 +153,27 @@ type opener struct {
 var openers = []opener{
 	{"idx", detectIDX, openIDX, "idx files (train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz])"},
 	{"cifar", detectCIFAR, openCIFAR, "CIFAR binary batches (data_batch_1.bin, test_batch.bin; train.bin, test.bin)"},
+	{"shards", detectShards, openShards, "shards: tar files in WebDataset's convention (.tar, .tar.gz, .tar.zst) or Hugging Face's parquet, here or at http(s)://, s3://, gs:// ('data-{000..123}.tar')"},
+	{"list", detectList, openList, "file list (.txt, .lst, .csv, .tsv: a path a line and perhaps a label)"},
 	{"folder", func(_ string, isDir bool) bool { return isDir }, openFolder,
 		"image folder (" + imgcodec.Formats + "; sub-folders become labels)"},
 }
 
-// Open opens the source at path. A prefix "folder:", "idx:" or "cifar:" forces
+// Open opens the source at path. A prefix such as "folder:" or "idx:" forces
 // the kind; else it is recognised by file names.
 func Open(path string, o Options) (Source, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("open data %s: %w", path, err)
+	}
+	if IsStream(path) {
+		if o.Split == Test {
+			return nil, fmt.Errorf("open data %s: %w: a stream has one part", path, ErrNoSplit)
+		}
+		return nil, fmt.Errorf("open data %s: a stream, whose images cannot be had by number: it can be trained on, and followed by swav cluster --follow", path)
+	}
+	if shardPattern(path) {
+		path = "shards:" + path // it names several files, or a URL
 	}
 	for _, op := range openers {
 		if rest, ok := strings.CutPrefix(path, op.kind+":"); ok {
@@ -116,7 +181,7 @@ func Open(path string, o Options) (Source, error) {
 		}
 	}
 	if path == "" {
-		return nil, fmt.Errorf("no data given: name a folder or file (%s)", kinds())
+		return nil, fmt.Errorf("no data given: name a folder or file (%s; streams: %s)", kinds(), streamKinds)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -136,6 +201,9 @@ func Open(path string, o Options) (Source, error) {
 func wrap(op opener, path string, o Options) (Source, error) {
 	src, err := op.open(path, o)
 	if err != nil {
+		if fetch.Is(path) {
+			path = fetch.Show(path)
+		}
 		return nil, fmt.Errorf("open data %s:%s: %w", op.kind, path, err)
 	}
 	return src, nil
@@ -189,6 +257,22 @@ func Key(id string) uint64 {
 	return h ^ h>>31
 }
 
+// fileBuffers hold files while they are decoded.
+var fileBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// load reads and decodes image i of a source of files.
+func load(src Encoded, i int, dst *imgcodec.Image, o imgcodec.Options) error {
+	buf := fileBuffers.Get().(*[]byte)
+	defer fileBuffers.Put(buf)
+	if err := src.Encoded(i, buf); err != nil {
+		return err
+	}
+	if err := imgcodec.DecodeInto(dst, *buf, o); err != nil {
+		return fmt.Errorf("%s: %w", src.ID(i), err)
+	}
+	return nil
+}
+
 // memory is a source whose pixels are held as they are: n images of w x h x c.
 type memory struct {
 	name    string
@@ -227,6 +311,10 @@ func viewChannels(o Options, own int) (int, error) {
 	}
 	return 0, fmt.Errorf("images have %d channels, %d are wanted", own, o.Channels)
 }
+
+// fileChannels is what the user asked for, else colour: the images of files may
+// have any number of channels.
+func fileChannels(o Options) int { return cmp.Or(o.Channels, 3) }
 
 // siblings lists the names in dir, sorted, for detection and messages.
 func siblings(dir string) []string {

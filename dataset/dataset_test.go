@@ -363,8 +363,8 @@ func TestCIFAR(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	empty, others, broken := t.TempDir(), t.TempDir(), t.TempDir()
-	write(t, nil, others, "a.webp")
-	write(t, nil, others, "sub", "b.GIF")
+	write(t, nil, others, "a.heic")
+	write(t, nil, others, "sub", "b.TGA")
 	write(t, nil, broken, "file.bin")
 	write(t, cifarRecord([]byte{1}, 1), broken, "only-test", "test_batch.bin")
 	for _, tc := range []struct {
@@ -383,7 +383,6 @@ func TestOpenRefuses(t *testing.T) {
 		{filepath.Join(broken, "only-test"), Options{}, []string{"no such split", "data_batch_1.bin"}},
 		{empty, Options{Split: "dev"}, []string{"dev", "train", "test"}},
 		{empty, Options{Channels: -1}, []string{"channels"}},
-		{empty, Options{Channels: 2}, []string{"2 are wanted"}},
 	} {
 		_, err := Open(tc.path, tc.o)
 		if err == nil {
@@ -496,4 +495,26 @@ func FuzzIDX(f *testing.F) {
 			t.Fatalf("%d elements of %v", len(values), dims)
 		}
 	})
+}
+
+// Where two or four channels are wanted, alpha is one of them.
+func TestAlphaIsAChannelWhereItIsWanted(t *testing.T) {
+	dir := t.TempDir()
+	m := image.NewNRGBA(image.Rect(0, 0, 1, 1))
+	m.SetNRGBA(0, 0, color.NRGBA{R: 1, G: 2, B: 3, A: 4})
+	var b bytes.Buffer
+	if err := png.Encode(&b, m); err != nil {
+		t.Fatal(err)
+	}
+	write(t, b.Bytes(), dir, "a.png")
+	for channels, want := range map[int][]byte{0: {1, 2, 3}, 3: {1, 2, 3}, 4: {1, 2, 3, 4}, 5: {1, 2, 3}} {
+		src, err := Open(dir, Options{Channels: channels})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var img imgcodec.Image
+		if err := src.Load(0, &img); err != nil || !bytes.Equal(img.Pix, want) {
+			t.Errorf("%d channels: %v, %v, want %v", channels, img.Pix, err, want)
+		}
+	}
 }

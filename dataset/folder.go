@@ -6,23 +6,24 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
+	"strconv"
 	"strings"
-	"sync"
 
 	"swav/imgcodec"
 )
 
 // imageSuffixes are the file names that a folder takes for images.
 var imageSuffixes = map[string]bool{
-	".jpg": true, ".jpeg": true, ".jpe": true, ".jfif": true, ".png": true,
+	".jpg": true, ".jpeg": true, ".jpe": true, ".jfif": true, ".png": true, ".webp": true,
+	".gif": true, ".bmp": true, ".tif": true, ".tiff": true, ".npy": true,
 }
 
 // otherSuffixes are images of formats that are not read; they are counted for
 // messages.
 var otherSuffixes = map[string]bool{
-	".webp": true, ".gif": true, ".bmp": true, ".tif": true, ".tiff": true, ".tga": true,
-	".heic": true, ".heif": true, ".avif": true, ".jp2": true, ".jxl": true, ".ppm": true, ".pgm": true,
+	".tga": true, ".heic": true, ".heif": true, ".avif": true, ".jp2": true, ".jxl": true, ".ppm": true, ".pgm": true,
 }
 
 // splitFolders name the sub-folders that are splits, not classes, where
@@ -33,10 +34,11 @@ var splitFolders = map[string][]string{
 }
 
 // folder is a tree of image files. Labels are the first level of sub-folders
-// where there are two or more.
+// where there are two or more. A file list is the same with labels of its own.
 type folder struct {
 	root    string
 	split   string
+	list    string   // the file that names the images; empty for a tree
 	files   []string // relative to root, with forward slashes, sorted
 	labels  []int32  // nil without labels
 	classes []string
@@ -53,12 +55,7 @@ func openFolder(path string, o Options) (Source, error) {
 	if !info.IsDir() {
 		return nil, errors.New("not a folder")
 	}
-	f := &folder{root: path, opts: o, view: 3}
-	if o.Channels != 0 {
-		if f.view, err = viewChannels(o, 3); err != nil {
-			return nil, err
-		}
-	}
+	f := &folder{root: path, opts: o, view: fileChannels(o)}
 	sub, err := splitFolder(path, o.Split)
 	if err != nil {
 		return nil, err
@@ -68,7 +65,6 @@ func openFolder(path string, o Options) (Source, error) {
 	} else if o.Split == Test {
 		return nil, fmt.Errorf("%w: an image folder has test images only in a sub-folder test or val beside train", ErrNoSplit)
 	}
-	w := walker{seen: map[string]bool{}, folder: f}
 	real, err := filepath.EvalSymlinks(f.root)
 	if err != nil {
 		return nil, err
@@ -76,14 +72,16 @@ func openFolder(path string, o Options) (Source, error) {
 	if real, err = filepath.Abs(real); err != nil {
 		return nil, err
 	}
+	w := newWalker(real, o)
 	if err := w.walk("", real); err != nil {
 		return nil, err
 	}
-	if len(f.files) == 0 {
+	w.save()
+	if f.files, f.other = w.files, w.other; len(f.files) == 0 {
 		return nil, f.emptyError(w.unread)
 	}
 	sort.Strings(f.files)
-	f.label()
+	f.classes, f.labels = pathLabels(f.files)
 	return f, nil
 }
 
@@ -105,7 +103,7 @@ func splitFolder(root, split string) (string, error) {
 }
 
 func (f *folder) emptyError(unread []string) error {
-	msg := fmt.Sprintf("no images in %s: looked for files named *.jpg, *.jpeg, *.png (%s) in it and its sub-folders", f.root, imgcodec.Formats)
+	msg := fmt.Sprintf("no images in %s: looked for files named *.jpg, *.png and so on (%s) in it and its sub-folders", f.root, imgcodec.Formats)
 	if f.other > 0 {
 		msg += fmt.Sprintf("; %d images of other formats are there, convert them first", f.other)
 	}
@@ -115,102 +113,73 @@ func (f *folder) emptyError(unread []string) error {
 	return errors.New(msg)
 }
 
-// walker collects image files, follows links, and enters each real directory
-// once, so that links in a circle come to an end.
-type walker struct {
-	folder *folder
-	seen   map[string]bool // real paths of the directories entered
-	unread []string        // directories that could not be listed
-	depth  int
-}
-
-// maxDepth bounds recursion on trees made to hurt.
-const maxDepth = 200
-
-func (w *walker) walk(rel, real string) error {
-	if w.seen[real] || w.depth > maxDepth {
-		return nil
-	}
-	w.seen[real] = true
-	w.depth++
-	defer func() { w.depth-- }()
-	entries, err := os.ReadDir(real) // sorted by name
-	if err != nil {
-		if rel == "" {
-			return err
-		}
-		w.unread = append(w.unread, rel)
-		return nil
-	}
-	for _, e := range entries {
-		name := e.Name()
-		if strings.HasPrefix(name, ".") {
-			continue
-		}
-		path, target, mode := name, filepath.Join(real, name), e.Type()
-		if rel != "" {
-			path = rel + "/" + name
-		}
-		if mode&os.ModeSymlink != 0 {
-			if target, err = filepath.EvalSymlinks(target); err != nil {
-				continue // dangling
-			}
-			info, err := os.Stat(target)
-			if err != nil {
-				continue
-			}
-			mode = info.Mode().Type()
-		}
-		switch {
-		case mode.IsDir():
-			if err := w.walk(path, target); err != nil {
-				return err
-			}
-		case !mode.IsRegular():
-		case imageSuffixes[strings.ToLower(filepath.Ext(name))]:
-			w.folder.files = append(w.folder.files, path)
-		case otherSuffixes[strings.ToLower(filepath.Ext(name))]:
-			w.folder.other++
-		}
-	}
-	return nil
-}
-
-// label sets labels from the first level at which paths differ: folders around
-// everything are no classes. Classes are sorted by name, as torchvision's are.
-func (f *folder) label() {
-	first, last := f.files[0], f.files[len(f.files)-1]
-	common := 0 // sorted, so the first and the last share what all share
+// pathLabels takes labels from the first level at which paths differ: folders
+// around everything are no classes. Classes are sorted by name, as torchvision's
+// are; without two or more there are none.
+func pathLabels(files []string) (classes []string, labels []int32) {
+	first, last := slices.Min(files), slices.Max(files)
+	common := 0 // the first and the last share what all share
 	for common < min(len(first), len(last)) && first[common] == last[common] {
 		common++
 	}
 	prefix := strings.LastIndexByte(first[:common], '/') + 1
-	index := map[string]int32{}
-	for _, file := range f.files {
+	names := make([]string, len(files))
+	for i, file := range files {
 		if class, _, nested := strings.Cut(file[prefix:], "/"); nested {
-			index[class] = 0
+			names[i] = class
 		}
 	}
-	if len(index) < 2 {
-		return
+	classes, labels = namedLabels(names, false)
+	if len(classes) < 2 {
+		return nil, nil
 	}
-	for class := range index {
-		f.classes = append(f.classes, class)
+	return classes, labels
+}
+
+// namedLabels numbers the classes of images; an empty name is no label. Classes
+// are sorted by name, or by value where byValue and all are whole numbers. Without
+// a name there are no labels at all.
+func namedLabels(names []string, byValue bool) (classes []string, labels []int32) {
+	index := map[string]int32{}
+	numbers := byValue
+	for _, name := range names {
+		if _, known := index[name]; name != "" && !known {
+			index[name] = 0
+			classes = append(classes, name)
+			_, err := strconv.Atoi(name)
+			numbers = numbers && err == nil
+		}
 	}
-	sort.Strings(f.classes)
-	for i, class := range f.classes {
+	if len(classes) == 0 {
+		return nil, nil
+	}
+	sort.Slice(classes, func(i, j int) bool {
+		if numbers {
+			a, _ := strconv.Atoi(classes[i])
+			b, _ := strconv.Atoi(classes[j])
+			if a != b {
+				return a < b
+			}
+		}
+		return classes[i] < classes[j]
+	})
+	for i, class := range classes {
 		index[class] = int32(i)
 	}
-	f.labels = make([]int32, len(f.files))
-	for i, file := range f.files {
-		f.labels[i] = -1
-		if class, _, nested := strings.Cut(file[prefix:], "/"); nested {
-			f.labels[i] = index[class]
+	labels = make([]int32, len(names))
+	for i, name := range names {
+		labels[i] = -1
+		if name != "" {
+			labels[i] = index[name]
 		}
 	}
+	return classes, labels
 }
 
 func (f *folder) Name() string {
+	if f.list != "" {
+		return "list:" + f.list
+	}
 	if f.split != "" {
 		return fmt.Sprintf("folder:%s (%s)", f.root, f.split)
 	}
@@ -228,19 +197,19 @@ func (f *folder) Label(i int) int {
 func (f *folder) ID(i int) string { return f.files[i] }
 
 // Path is the file of image i.
-func (f *folder) Path(i int) string { return filepath.Join(f.root, filepath.FromSlash(f.files[i])) }
-
-// fileBuffers hold files while they are decoded.
-var fileBuffers = sync.Pool{New: func() any { return new([]byte) }}
-
-func (f *folder) Load(i int, dst *imgcodec.Image) error {
-	buf := fileBuffers.Get().(*[]byte)
-	defer fileBuffers.Put(buf)
-	err := readFile(buf, f.Path(i), f.opts.MaxFileBytes)
-	if err == nil {
-		err = imgcodec.DecodeInto(dst, *buf, f.opts.Decode)
+func (f *folder) Path(i int) string {
+	name := filepath.FromSlash(f.files[i])
+	if filepath.IsAbs(name) { // of a list
+		return name
 	}
-	if err != nil {
+	return filepath.Join(f.root, name)
+}
+
+func (f *folder) Load(i int, dst *imgcodec.Image) error { return load(f, i, dst, f.opts.Decode) }
+
+// Encoded reads the file of image i.
+func (f *folder) Encoded(i int, buf *[]byte) error {
+	if err := readFile(buf, f.Path(i), f.opts.MaxFileBytes); err != nil {
 		return fmt.Errorf("%s: %w", f.files[i], err)
 	}
 	return nil

@@ -32,12 +32,19 @@ type Assignment struct {
 // as CSV (RFC 4180: ids with commas, quotes or line feeds are quoted). Classes are
 // the names of the labels.
 func WriteAssignments(w io.Writer, rows []Assignment, classes []string) error {
-	out := csv.NewWriter(w)
-	header := []string{"id", "prototype", "score"}
+	header := "id,prototype,score"
 	if classes != nil {
-		header = append(header, "label")
+		header += ",label"
 	}
-	out.Write(header)
+	if _, err := io.WriteString(w, header+"\n"); err != nil {
+		return fmt.Errorf("write assignments: %w", err)
+	}
+	return AppendAssignments(w, rows, classes)
+}
+
+// AppendAssignments is WriteAssignments without the line of names.
+func AppendAssignments(w io.Writer, rows []Assignment, classes []string) error {
+	out := csv.NewWriter(w)
 	for _, r := range rows {
 		record := []string{r.ID, strconv.Itoa(r.Prototype), strconv.FormatFloat(float64(r.Score), 'g', -1, 32)}
 		if classes != nil {

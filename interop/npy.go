@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-const npyMagic = "\x93NUMPY"
+// NPYMagic begins every npy file.
+const NPYMagic = "\x93NUMPY"
 
 // NPYWriter writes a matrix of float32 in NumPy's npy format, row by row.
 type NPYWriter struct {
@@ -26,13 +27,7 @@ func NewNPY(w io.Writer, rows, cols int) (*NPYWriter, error) {
 	if rows < 0 || cols < 0 {
 		return nil, fmt.Errorf("write npy: matrix %d x %d", rows, cols)
 	}
-	dict := fmt.Sprintf("{'descr': '<f4', 'fortran_order': False, 'shape': (%d, %d), }", rows, cols)
-	// Magic, version 1.0, length (2 bytes), dictionary, line feed: whole 64 bytes.
-	pad := (64 - (len(npyMagic)+4+len(dict)+1)%64) % 64
-	dict += strings.Repeat(" ", pad) + "\n"
-	header := append([]byte(npyMagic), 1, 0)
-	header = binary.LittleEndian.AppendUint16(header, uint16(len(dict)))
-	if _, err := w.Write(append(header, dict...)); err != nil {
+	if _, err := w.Write(NPYHeader{DType: "<f4", Shape: []int{rows, cols}}.Append(nil)); err != nil {
 		return nil, fmt.Errorf("write npy: %w", err)
 	}
 	return &NPYWriter{w: w, rows: rows, cols: cols}, nil
@@ -58,69 +53,115 @@ func (n *NPYWriter) Close() error {
 	return nil
 }
 
-var npyDict = regexp.MustCompile(`^\{\s*'descr'\s*:\s*'([^']{1,20})'\s*,\s*'fortran_order'\s*:\s*(True|False)\s*,\s*'shape'\s*:\s*\(\s*(\d{1,18})\s*,\s*(\d{1,18})\s*,?\s*\)\s*,?\s*\}\s*$`)
+var npyDict = regexp.MustCompile(`^\{\s*'descr'\s*:\s*'([^']{1,20})'\s*,\s*'fortran_order'\s*:\s*(True|False)\s*,\s*'shape'\s*:\s*\(\s*((?:\d{1,18}\s*,?\s*){0,32})\)\s*,?\s*\}\s*$`)
+
+// NPYHeader describes the array of an npy file.
+type NPYHeader struct {
+	DType   string // as NumPy writes it: "<f4", "|u1"
+	Fortran bool   // the first axis is the fastest
+	Shape   []int
+}
+
+// Append appends the header as it stands in a file: magic, version 1.0, length,
+// dictionary, spaces up to whole 64 bytes.
+func (h NPYHeader) Append(b []byte) []byte {
+	order, shape := "False", ""
+	if h.Fortran {
+		order = "True"
+	}
+	for i, d := range h.Shape {
+		if i > 0 {
+			shape += ", "
+		}
+		shape += strconv.Itoa(d)
+	}
+	if len(h.Shape) == 1 {
+		shape += ","
+	}
+	dict := fmt.Sprintf("{'descr': '%s', 'fortran_order': %s, 'shape': (%s), }", h.DType, order, shape)
+	pad := (64 - (len(NPYMagic)+4+len(dict)+1)%64) % 64
+	dict += strings.Repeat(" ", pad) + "\n"
+	b = append(append(b, NPYMagic...), 1, 0)
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(dict)))
+	return append(b, dict...)
+}
+
+// ReadNPYHeader reads up to where the elements begin. It says nothing about
+// whether they are there.
+func ReadNPYHeader(r io.Reader) (NPYHeader, error) {
+	var head [12]byte
+	if _, err := io.ReadFull(r, head[:10]); err != nil {
+		return NPYHeader{}, noEOF(err)
+	}
+	if string(head[:6]) != NPYMagic {
+		return NPYHeader{}, errors.New("not an npy file")
+	}
+	n := uint32(binary.LittleEndian.Uint16(head[8:]))
+	switch head[6] {
+	case 1:
+	case 2, 3:
+		if _, err := io.ReadFull(r, head[10:]); err != nil {
+			return NPYHeader{}, noEOF(err)
+		}
+		n = binary.LittleEndian.Uint32(head[8:])
+	default:
+		return NPYHeader{}, fmt.Errorf("format %d", head[6])
+	}
+	if n > 1<<16 {
+		return NPYHeader{}, fmt.Errorf("header of %d bytes", n)
+	}
+	dict := make([]byte, n)
+	if _, err := io.ReadFull(r, dict); err != nil {
+		return NPYHeader{}, noEOF(err)
+	}
+	m := npyDict.FindSubmatch(dict)
+	if m == nil {
+		return NPYHeader{}, fmt.Errorf("header %.200q: want an array of numbers", dict)
+	}
+	h := NPYHeader{DType: string(m[1]), Fortran: string(m[2]) == "True"}
+	for d := range strings.FieldsFuncSeq(string(m[3]), func(r rune) bool { return r < '0' || r > '9' }) {
+		v, err := strconv.Atoi(d)
+		if err != nil {
+			return NPYHeader{}, err
+		}
+		h.Shape = append(h.Shape, v)
+	}
+	return h, nil
+}
+
+// Matrix is the size of a matrix of float32 in row order, which is what NPYWriter
+// writes; other arrays are an error.
+func (h NPYHeader) Matrix() (rows, cols int, err error) {
+	if h.DType != "<f4" || h.Fortran || len(h.Shape) != 2 {
+		return 0, 0, fmt.Errorf("array of type %s and shape %v: want a matrix of <f4 in row order", h.DType, h.Shape)
+	}
+	if _, ok := byteSize(h.Shape, 4); !ok {
+		return 0, 0, fmt.Errorf("matrix %d x %d is too large", h.Shape[0], h.Shape[1])
+	}
+	return h.Shape[0], h.Shape[1], nil
+}
 
 // ReadNPY reads a matrix of little-endian float32 in row order, as NPYWriter and
 // numpy.save write it. Memory grows with what r holds, not with what the header
 // claims.
 func ReadNPY(r io.Reader) (rows, cols int, data []float32, err error) {
-	rows, cols, _, err = ReadNPYHeader(r)
-	if err != nil {
-		return 0, 0, nil, err
-	}
-	size, _ := byteSize([]int{rows, cols}, 4)
-	var buf bytes.Buffer
-	if _, err := io.CopyN(&buf, r, size); err != nil {
+	fail := func(err error) (int, int, []float32, error) {
 		return 0, 0, nil, fmt.Errorf("read npy: %w", noEOF(err))
 	}
-	data = make([]float32, size/4)
+	h, err := ReadNPYHeader(r)
+	if err != nil {
+		return fail(err)
+	}
+	if rows, cols, err = h.Matrix(); err != nil {
+		return fail(err)
+	}
+	var buf bytes.Buffer
+	if _, err := io.CopyN(&buf, r, int64(rows)*int64(cols)*4); err != nil {
+		return fail(err)
+	}
+	data = make([]float32, rows*cols)
 	for i := range data {
 		data[i] = math.Float32frombits(binary.LittleEndian.Uint32(buf.Bytes()[4*i:]))
 	}
 	return rows, cols, data, nil
-}
-
-// ReadNPYHeader reads up to the data of such a matrix and returns its size and the
-// place where the data begins. That the data is there, and no more, is not checked.
-func ReadNPYHeader(r io.Reader) (rows, cols, offset int, err error) {
-	fail := func(err error) (int, int, int, error) {
-		return 0, 0, 0, fmt.Errorf("read npy: %w", noEOF(err))
-	}
-	var head [12]byte
-	if _, err := io.ReadFull(r, head[:10]); err != nil {
-		return fail(err)
-	}
-	if string(head[:6]) != npyMagic {
-		return fail(errors.New("not an npy file"))
-	}
-	n := uint32(binary.LittleEndian.Uint16(head[8:]))
-	offset = 10
-	switch head[6] {
-	case 1:
-	case 2, 3:
-		if _, err := io.ReadFull(r, head[10:]); err != nil {
-			return fail(err)
-		}
-		n = binary.LittleEndian.Uint32(head[8:])
-		offset = 12
-	default:
-		return fail(fmt.Errorf("format %d", head[6]))
-	}
-	if n > 1<<16 {
-		return fail(fmt.Errorf("header of %d bytes", n))
-	}
-	dict := make([]byte, n)
-	if _, err := io.ReadFull(r, dict); err != nil {
-		return fail(err)
-	}
-	m := npyDict.FindSubmatch(dict)
-	if m == nil || string(m[1]) != "<f4" || string(m[2]) != "False" {
-		return fail(fmt.Errorf("header %.200q: want a matrix of '<f4' in row order", dict))
-	}
-	rows, err1 := strconv.Atoi(string(m[3]))
-	cols, err2 := strconv.Atoi(string(m[4]))
-	if _, ok := byteSize([]int{rows, cols}, 4); errors.Join(err1, err2) != nil || !ok {
-		return fail(fmt.Errorf("matrix %s x %s is too large", m[3], m[4]))
-	}
-	return rows, cols, offset + int(n), nil
 }

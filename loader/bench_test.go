@@ -36,7 +36,7 @@ func benchmarkLoader(b *testing.B, path string, batch int, groups ...augment.Gro
 		}
 		x.Release()
 	}
-	for range prefetch { // made ahead, outside the clock
+	for range Prefetch { // made ahead, outside the clock
 		next()
 	}
 	b.ReportAllocs()

@@ -31,6 +31,7 @@ type Eval struct {
 	norm    *augment.Normalizer
 	workers []evalWorker
 	skip    sync.Mutex
+	err     error // ends the iteration; the source cannot be reached
 
 	at      int // next entry of c.Index
 	buf     [2]EvalBatch
@@ -98,6 +99,9 @@ func (e *Eval) Next(ctx context.Context) (*EvalBatch, error) {
 		select {
 		case b := <-e.coming:
 			e.coming = nil
+			if e.err != nil {
+				return nil, e.err
+			}
 			e.begin()
 			if len(b.Indices) > 0 {
 				return b, nil
@@ -159,6 +163,12 @@ func (e *Eval) one(dst []float32, n int, w *evalWorker) bool {
 	default:
 	}
 	if err := read(e.src, n, &w.img, e.norm); err != nil {
+		if unreachable(err) {
+			e.skip.Lock()
+			defer e.skip.Unlock()
+			e.err = err
+			return false
+		}
 		if e.c.OnSkip != nil {
 			e.skip.Lock()
 			defer e.skip.Unlock()

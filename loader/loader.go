@@ -19,7 +19,6 @@ import (
 
 	"swav/augment"
 	"swav/dataset"
-	"swav/imgcodec"
 )
 
 // Config is how batches are made.
@@ -31,6 +30,10 @@ type Config struct {
 	Workers    int // 0 means 1
 	Rank       int
 	Ranks      int // 0 means 1
+
+	// Temporal, if not 0, has the views of the first group come from frames of
+	// one clip (see dataset.Clips), at most so many frames from the sample.
+	Temporal int64
 
 	// MaxSkip is the share of unreadable images above which Next returns an
 	// error; see TooManyError for the rule.
@@ -50,29 +53,35 @@ type Batch struct {
 	// Groups has, for each crop group of the recipe, [count][batch][size][size]
 	// [channels] float32, normalised.
 	Groups [][]float32
-	// Indices are the images' numbers in the source.
+	// Indices are the images' numbers in the source; a stream's have none.
 	Indices []int
+	// After is where a stream stands once this batch is used; nil for sources.
+	After *StreamPosition
 
 	l       *Loader
-	pending atomic.Int32  // images that are not ready
-	whole   chan struct{} // gets a token when pending falls to 0
-	err     error         // written once, before the last pending image is done
+	records []*dataset.Record // of a stream
+	pending atomic.Int32      // images that are not ready
+	whole   chan struct{}     // gets a token when pending falls to 0
+	err     error             // written once, before the last pending image is done
 	once    *sync.Once
 }
 
 // Release gives the batch's memory back; the batch must not be used after.
 func (b *Batch) Release() { b.l.free <- b }
 
-// prefetch is how many batches exist: one that is used, and those made ahead.
-const prefetch = 3
+// Prefetch is how many batches exist: one that is used, and those made ahead.
+const Prefetch = 3
 
 // Loader makes batches. Start, Next and Close belong to one goroutine.
 type Loader struct {
-	src   dataset.Source
+	src   dataset.Source // nil for a stream
+	feed  *feed          // of a stream
 	c     Config
 	norm  *augment.Normalizer
-	keys  []uint64 // dataset.Key of each image
-	steps int      // of an epoch
+	keys  []uint64       // dataset.Key of each image
+	clips *dataset.Clips // with Config.Temporal
+	parts *partition     // nil where the source has none that matter
+	steps int            // of an epoch
 	skips *skips
 
 	free  chan *Batch
@@ -93,47 +102,64 @@ type job struct {
 
 // New checks that the source fills a batch.
 func New(src dataset.Source, c Config) (*Loader, error) {
-	c.Accumulate, c.Ranks, c.Workers = max(c.Accumulate, 1), max(c.Ranks, 1), max(c.Workers, 1)
-	if err := c.Recipe.Validate(); err != nil {
+	if err := c.check(); err != nil {
 		return nil, err
 	}
-	if c.Batch < 1 || c.Rank < 0 || c.Rank >= c.Ranks {
-		return nil, fmt.Errorf("loader: batch of %d images on rank %d of %d", c.Batch, c.Rank, c.Ranks)
-	}
-	global := c.Batch * c.Accumulate * c.Ranks
+	global := c.global()
 	if src.Len() < global {
 		return nil, fmt.Errorf("%s has %d images, fewer than a batch of %d: use more images or a smaller train.batch_size", src.Name(), src.Len(), global)
 	}
-	l := &Loader{src: src, c: c, steps: src.Len() / global,
+	l := &Loader{src: src, c: c, steps: src.Len() / global, parts: partitionOf(src),
 		norm:  augment.NewNormalizer(c.Recipe.Mean, c.Recipe.Std),
 		keys:  make([]uint64, src.Len()),
 		skips: newSkips(src, c.MaxSkip, c.OnSkip)}
 	for i := range l.keys {
 		l.keys[i] = dataset.Key(src.ID(i))
 	}
+	if c.Temporal > 0 {
+		l.clips = dataset.FindClips(src)
+	}
 	return l, nil
 }
+
+// check fills in defaults.
+func (c *Config) check() error {
+	c.Accumulate, c.Ranks, c.Workers = max(c.Accumulate, 1), max(c.Ranks, 1), max(c.Workers, 1)
+	if err := c.Recipe.Validate(); err != nil {
+		return err
+	}
+	if c.Batch < 1 || c.Rank < 0 || c.Rank >= c.Ranks {
+		return fmt.Errorf("loader: batch of %d images on rank %d of %d", c.Batch, c.Rank, c.Ranks)
+	}
+	return nil
+}
+
+// global is the images of a step, all ranks together.
+func (c *Config) global() int { return c.Batch * c.Accumulate * c.Ranks }
 
 // StepsPerEpoch is the number of whole global batches in an epoch.
 func (l *Loader) StepsPerEpoch() int { return l.steps }
 
 // Start begins to make batches from a position on. It may be called again
 // after Close.
-func (l *Loader) Start(p Position) {
+func (l *Loader) Start(p Position) { l.start(func(ctx context.Context) { l.order(ctx, p) }) }
+
+// start has order hand out images.
+func (l *Loader) start(order func(ctx context.Context)) {
 	if l.stop != nil {
 		panic("loader: Start before Close")
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop, l.head, l.err = stop, nil, nil
-	l.free, l.ready = make(chan *Batch, prefetch), make(chan *Batch, prefetch)
+	l.free, l.ready = make(chan *Batch, Prefetch), make(chan *Batch, Prefetch)
 	l.jobs = make(chan job, 4*l.c.Workers)
-	for range prefetch {
+	for range Prefetch {
 		l.free <- l.newBatch()
 	}
 	for range l.c.Workers {
 		l.done.Go(func() { l.work(ctx) })
 	}
-	l.done.Go(func() { l.order(ctx, p) })
+	l.done.Go(func() { order(ctx) })
 }
 
 func (l *Loader) newBatch() *Batch {
@@ -150,11 +176,9 @@ func (l *Loader) view(g augment.Group) int { return g.Size * g.Size * l.norm.Cha
 // order hands out images in the sampler's order, a batch at a time.
 func (l *Loader) order(ctx context.Context, p Position) {
 	defer close(l.jobs)
-	// Handing over costs a switch of threads: few images at a time where they
-	// are many, but enough pieces for every worker to end at the same time.
-	chunk := max(1, l.c.Batch/(4*l.c.Workers))
+	begin := true
 	for epoch, first := p.Epoch+p.Step/l.steps, p.Step%l.steps; ; epoch, first = epoch+1, 0 {
-		perm := permutation(l.c.Seed, epoch, l.src.Len())
+		o := epochOrder(l.c.Seed, epoch, l.src.Len(), l.parts)
 		for part := first * l.c.Accumulate; part < l.steps*l.c.Accumulate; part++ {
 			var b *Batch
 			select {
@@ -165,39 +189,39 @@ func (l *Loader) order(ctx context.Context, p Position) {
 			b.Epoch, b.Step, b.err, b.once = epoch, part/l.c.Accumulate, nil, new(sync.Once)
 			at := (part*l.c.Ranks + l.c.Rank) * l.c.Batch
 			for i := range b.Indices {
-				b.Indices[i] = int(perm[at+i])
+				b.Indices[i] = int(o.perm[at+i])
 			}
-			b.pending.Store(int32(l.c.Batch))
-			for from := 0; from < l.c.Batch; from += chunk {
-				select {
-				case l.jobs <- job{b, from, min(from+chunk, l.c.Batch)}:
-				case <-ctx.Done():
-					return
-				}
+			if l.parts != nil {
+				o.near(at, at+l.c.Batch*l.c.Ranks, begin, l.src.(dataset.Sharded).Prefetch)
+				begin = false
 			}
-			select {
-			case l.ready <- b:
-			case <-ctx.Done():
+			if !l.hand(ctx, b) {
 				return
 			}
 		}
 	}
 }
 
-// permutation is the order of an epoch: Fisher and Yates with numbers from the
-// counter-based generator.
-func permutation(seed uint64, epoch, n int) []uint32 {
-	perm := make([]uint32, n)
-	for i := range perm {
-		perm[i] = uint32(i)
+// hand gives a batch to the workers and then to Next; it returns false when ctx
+// has ended.
+func (l *Loader) hand(ctx context.Context, b *Batch) bool {
+	// Handing over costs a switch of threads: few images at a time where they
+	// are many, but enough pieces for every worker to end at the same time.
+	chunk := max(1, l.c.Batch/(4*l.c.Workers))
+	b.pending.Store(int32(l.c.Batch))
+	for from := 0; from < l.c.Batch; from += chunk {
+		select {
+		case l.jobs <- job{b, from, min(from+chunk, l.c.Batch)}:
+		case <-ctx.Done():
+			return false
+		}
 	}
-	key := augment.Key{Seed: seed, Epoch: epoch}
-	for i := n - 1; i > 0; i-- {
-		key.Sample = uint64(i)
-		j := pick(key.Words(augment.PurposeOrder, 0), i+1)
-		perm[i], perm[j] = perm[j], perm[i]
+	select {
+	case l.ready <- b:
+		return true
+	case <-ctx.Done():
+		return false
 	}
-	return perm
 }
 
 // pick maps random words to 0 ... n-1. Of 64 bits modulo at most 2^32 the bias
@@ -209,14 +233,16 @@ func pick(r [4]uint32, n int) int {
 // work makes images' views until there are no more jobs.
 func (l *Loader) work(ctx context.Context) {
 	background()
-	var img imgcodec.Image
-	var scratch augment.Scratch
+	makers := make([]*maker, l.moments())
+	for i := range makers {
+		makers[i] = newMaker(&l.c.Recipe, l.norm)
+	}
 	for j := range l.jobs {
 		if ctx.Err() != nil {
 			return
 		}
 		for i := j.from; i < j.to; i++ {
-			if err := l.image(j.b, i, &img, &scratch); err != nil {
+			if err := l.image(j.b, i, makers); err != nil {
 				j.b.once.Do(func() { j.b.err = err })
 			}
 		}
@@ -226,37 +252,67 @@ func (l *Loader) work(ctx context.Context) {
 	}
 }
 
-// maxStandIns bounds the search for a readable image.
-const maxStandIns = 4096
+// maxStandIns bounds the search for a readable image, nearStandIns that in the
+// part of the one that it replaces.
+const (
+	maxStandIns  = 4096
+	nearStandIns = 64
+)
 
 // image fills the views of image i of a batch. An unreadable image is replaced
 // by another that depends on seed, epoch and image only; its views are drawn in
 // the name of the image that it replaces, so that they differ from its own.
-func (l *Loader) image(b *Batch, i int, img *imgcodec.Image, scratch *augment.Scratch) error {
+// Makers has one for the sample and one for each other moment of its clip.
+func (l *Loader) image(b *Batch, i int, makers []*maker) error {
+	load := l.load
+	if l.feed != nil {
+		load = l.loadRecord
+	}
+	if err := load(b, i, makers[0]); err != nil {
+		return err
+	}
+	if l.clips != nil {
+		if err := l.others(b.Indices[i], makers); err != nil {
+			return err
+		}
+	}
+	v := 0
+	for g, group := range l.c.Recipe.Groups {
+		size := l.view(group)
+		for c := range group.Count {
+			m := makers[v%len(makers)]
+			m.draw(m.img.W, m.img.H)
+			at := (c*l.c.Batch + i) * size
+			m.view(b.Groups[g][at:at+size], v)
+			v++
+		}
+	}
+	return nil
+}
+
+// load reads image i of a batch, or its replacement.
+func (l *Loader) load(b *Batch, i int, m *maker) error {
 	n := b.Indices[i]
 	key := augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: l.keys[n]}
+	m.begin(key)
 	for try := 0; ; try++ {
-		err := l.skips.load(n, img, l.norm)
+		err := l.skips.load(n, &m.img, l.norm)
 		if err == nil {
-			break
+			b.Indices[i] = n
+			return nil
+		}
+		if unreachable(err) {
+			return err
 		}
 		if err := l.skips.tooMany(try >= maxStandIns); err != nil {
 			return err
 		}
-		stand := augment.Key{Seed: l.c.Seed, Epoch: b.Epoch, Sample: key.Sample}
-		n = pick(stand.Words(augment.PurposeReplace, try), l.src.Len())
-	}
-	b.Indices[i] = n
-	for g, group := range l.c.Recipe.Groups {
-		size := l.view(group)
-		for c := range group.Count {
-			p := l.c.Recipe.Draw(g, key, img.W, img.H)
-			at := (c*l.c.Batch + i) * size
-			augment.Apply(b.Groups[g][at:at+size], img, &p, l.norm, scratch)
-			key.View++
+		from, to := 0, l.src.Len()
+		if l.parts != nil && try < nearStandIns {
+			from, to = l.parts.around(n)
 		}
+		n = from + pick(key.Words(augment.PurposeReplace, try), to-from)
 	}
-	return nil
 }
 
 // Next waits for the next batch. It returns ctx's error when ctx ends first; a

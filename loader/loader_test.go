@@ -217,7 +217,7 @@ func TestViewsBelongToTheImage(t *testing.T) {
 
 func TestPermutation(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 1000} {
-		p := permutation(1, 0, n)
+		p := epochOrder(1, 0, n, nil).perm
 		slices.Sort(p)
 		for i, v := range p {
 			if int(v) != i {
@@ -228,7 +228,7 @@ func TestPermutation(t *testing.T) {
 	// Of three, each of six orders comes about as often as any other.
 	counts := map[string]int{}
 	for epoch := range 6000 {
-		counts[fmt.Sprint(permutation(9, epoch, 3))]++
+		counts[fmt.Sprint(epochOrder(9, epoch, 3, nil).perm)]++
 	}
 	for order, n := range counts {
 		if len(counts) != 6 || n < 880 || n > 1120 {
@@ -424,8 +424,8 @@ func TestPrefetchIsBounded(t *testing.T) {
 	}
 	_ = b // never released
 	l.Close()
-	if n := src.loads.Load(); n > prefetch*4 {
-		t.Errorf("%d images were read for %d batches of 4", n, prefetch)
+	if n := src.loads.Load(); n > Prefetch*4 {
+		t.Errorf("%d images were read for %d batches of 4", n, Prefetch)
 	}
 	l.Start(Position{Step: 3}) // and again
 	defer l.Close()

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -35,7 +36,9 @@ func (e *TooManyError) Error() string {
 
 // skips loads images and keeps account of those that cannot be read.
 type skips struct {
-	src    dataset.Source
+	src    dataset.Source // nil for a stream
+	name   string
+	total  int // images there are; for a stream the largest number
 	share  float64
 	onSkip func(id string, err error)
 
@@ -43,11 +46,18 @@ type skips struct {
 	tried    []uint64 // bit set of images tried
 	seen     int
 	broken   map[int]bool
+	bad      int // images that cannot be read
 	examples []string
 }
 
 func newSkips(src dataset.Source, share float64, onSkip func(string, error)) *skips {
-	return &skips{src: src, share: share, onSkip: onSkip, tried: make([]uint64, (src.Len()+63)/64), broken: map[int]bool{}}
+	return &skips{src: src, name: src.Name(), total: src.Len(), share: share, onSkip: onSkip,
+		tried: make([]uint64, (src.Len()+63)/64), broken: map[int]bool{}}
+}
+
+// newStreamSkips keeps account of a stream's records.
+func newStreamSkips(name string, share float64, onSkip func(string, error)) *skips {
+	return &skips{name: name, total: math.MaxInt, share: share, onSkip: onSkip}
 }
 
 var errBroken = errors.New("known to be unreadable")
@@ -61,6 +71,9 @@ func (s *skips) load(n int, img *imgcodec.Image, norm *augment.Normalizer) error
 		return errBroken
 	}
 	err := read(s.src, n, img, norm)
+	if unreachable(err) {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if word, bit := n/64, uint64(1)<<(n%64); s.tried[word]&bit == 0 {
@@ -71,13 +84,40 @@ func (s *skips) load(n int, img *imgcodec.Image, norm *augment.Normalizer) error
 		return err
 	}
 	s.broken[n] = true
+	s.note(s.src.ID(n), err)
+	return err
+}
+
+// record loads a record of a stream. Where it stands in for another one it is
+// not counted: it has its own turn.
+func (s *skips) record(r *dataset.Record, img *imgcodec.Image, norm *augment.Normalizer, standsIn bool) error {
+	err := guard(r.ID, norm, img, func() error { return r.Load(img) })
+	if standsIn {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen++
+	if err != nil {
+		s.note(r.ID, err)
+	}
+	return err
+}
+
+// note takes down an unreadable image; the caller holds the lock.
+func (s *skips) note(id string, err error) {
+	s.bad++
 	if len(s.examples) < 3 {
 		s.examples = append(s.examples, err.Error())
 	}
 	if s.onSkip != nil {
-		s.onSkip(s.src.ID(n), err)
+		s.onSkip(id, err)
 	}
-	return err
+}
+
+// unreachable tells errors of the source, which say nothing of the image.
+func unreachable(err error) bool {
+	return errors.Is(err, dataset.ErrUnavailable) || errors.Is(err, context.Canceled)
 }
 
 // tooMany is the error that ends the run, or nil. gaveUp says that no readable
@@ -85,28 +125,33 @@ func (s *skips) load(n int, img *imgcodec.Image, norm *augment.Normalizer) error
 func (s *skips) tooMany(gaveUp bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	bad := float64(len(s.broken))
+	bad := float64(s.bad)
 	likely := s.share * float64(s.seen)
-	if !gaveUp && len(s.broken) < s.src.Len() &&
-		(len(s.broken) <= fewSkips || bad <= s.share*float64(s.src.Len()) && bad <= likely+3*math.Sqrt(likely)+fewSkips) {
+	if !gaveUp && s.bad < s.total &&
+		(s.bad <= fewSkips || bad <= s.share*float64(s.total) && bad <= likely+3*math.Sqrt(likely)+fewSkips) {
 		return nil
 	}
-	return &TooManyError{Bad: len(s.broken), Seen: s.seen, Source: s.src.Name(), Examples: append([]string(nil), s.examples...)}
+	return &TooManyError{Bad: s.bad, Seen: s.seen, Source: s.name, Examples: append([]string(nil), s.examples...)}
 }
 
-// read reads an image that views can be made of. A decoder that panics loses
-// its image, not the run.
-func read(src dataset.Source, n int, img *imgcodec.Image, norm *augment.Normalizer) (err error) {
+// read reads an image that views can be made of.
+func read(src dataset.Source, n int, img *imgcodec.Image, norm *augment.Normalizer) error {
+	return guard(src.ID(n), norm, img, func() error { return src.Load(n, img) })
+}
+
+// guard checks what load has read. A decoder that panics loses its image, not the
+// run.
+func guard(id string, norm *augment.Normalizer, img *imgcodec.Image, load func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%s: decoder: %v", src.ID(n), r)
+			err = fmt.Errorf("%s: decoder: %v", id, r)
 		}
 	}()
-	if err := src.Load(n, img); err != nil {
+	if err := load(); err != nil {
 		return err
 	}
 	if err := norm.CheckImage(img.C); err != nil {
-		return fmt.Errorf("%s: %w", src.ID(n), err)
+		return fmt.Errorf("%s: %w", id, err)
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ func WriteReport(path string, r *Report) error {
 	if err := page.Execute(&b, v); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	return writeFile(path, b.Bytes())
+	return WriteFile(path, b.Bytes())
 }
 
 var page = template.Must(template.New("report").Funcs(template.FuncMap{

@@ -158,7 +158,7 @@ func TestSheet(t *testing.T) {
 		if l, m := at(img, side, 0, 2, 0, 40), at(img, side, 0, 2, 42, 40); l != rule || m != red {
 			t.Errorf("tall image: %v at the edge, %v in the middle", l, m)
 		}
-		if got := at(img, side, 0, 0, -5, 40); got != paper {
+		if got := at(img, side, 0, 0, -5, 40); got != Paper {
 			t.Errorf("text runs into the images: %v", got)
 		}
 		if h := img.Bounds().Dy(); h != 2*margin+header+2*side+gap {
@@ -196,7 +196,7 @@ func TestSheetIsWideEnoughForItsHeading(t *testing.T) {
 		t.Fatal(err)
 	}
 	for y := range margin + header {
-		if got := img.At(img.Bounds().Dx()-2, y); got != paper {
+		if got := img.At(img.Bounds().Dx()-2, y); got != Paper {
 			t.Fatalf("text reaches the edge at height %d", y)
 		}
 	}

@@ -17,7 +17,8 @@ import (
 	"golang.org/x/image/math/fixed"
 )
 
-// SheetRow is a prototype on the contact sheet.
+// SheetRow is a row of a contact sheet: a prototype with its images, or an image
+// with its views.
 type SheetRow struct {
 	Title  string        // "prototype 17"
 	Lines  []string      // below it: share of the images, label
@@ -36,8 +37,10 @@ const (
 	smallCell  = 72 // to at least this
 )
 
+// Paper is the ground of a contact sheet.
+var Paper = color.RGBA{250, 250, 248, 255}
+
 var (
-	paper = color.RGBA{250, 250, 248, 255}
 	ink   = color.RGBA{28, 30, 34, 255}
 	faint = color.RGBA{96, 100, 108, 255}
 	rule  = color.RGBA{228, 229, 231, 255}
@@ -46,6 +49,11 @@ var (
 // Sheet draws the contact sheet: a row for each prototype with its nearest
 // images.
 func Sheet(title, subtitle string, rows []SheetRow) (image.Image, error) {
+	return SheetOf(title, subtitle, rows, cellSide(rows))
+}
+
+// SheetOf draws a contact sheet with cells of the given side.
+func SheetOf(title, subtitle string, rows []SheetRow, side int) (image.Image, error) {
 	bold, err := face(gobold.TTF, 15)
 	if err != nil {
 		return nil, err
@@ -58,7 +66,7 @@ func Sheet(title, subtitle string, rows []SheetRow) (image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	columns, side := 1, cellSide(rows)
+	columns := 1
 	for _, r := range rows {
 		columns = max(columns, len(r.Images))
 	}
@@ -66,7 +74,7 @@ func Sheet(title, subtitle string, rows []SheetRow) (image.Image, error) {
 	w := 2*margin + max(label+columns*(side+gap)-gap, width(heading, title), width(small, subtitle))
 	h := 2*margin + header + len(rows)*(side+gap) - gap
 	dst := image.NewRGBA(image.Rect(0, 0, w, max(h, 2*margin+header)))
-	draw.Draw(dst, dst.Bounds(), image.NewUniform(paper), image.Point{}, draw.Src)
+	draw.Draw(dst, dst.Bounds(), image.NewUniform(Paper), image.Point{}, draw.Src)
 	text(dst, heading, ink, margin, margin+18, title, w)
 	text(dst, small, faint, margin, margin+42, subtitle, w)
 	for i, r := range rows {
@@ -158,11 +166,11 @@ func WritePNG(path string, img image.Image) error {
 	if err := png.Encode(&b, img); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return writeFile(path, b.Bytes())
+	return WriteFile(path, b.Bytes())
 }
 
-// writeFile writes a file whole or not at all.
-func writeFile(path string, data []byte) error {
+// WriteFile writes a file whole or not at all.
+func WriteFile(path string, data []byte) error {
 	tmp := path + ".tmp"
 	err := os.WriteFile(tmp, data, 0o644)
 	if err == nil {

@@ -12,6 +12,7 @@ import (
 	"swav/engine"
 	"swav/eval"
 	"swav/nn"
+	"swav/op"
 )
 
 // EmbedOptions name a trained network and images to show to it.
@@ -22,6 +23,7 @@ type EmbedOptions struct {
 	// Images, if not nil, says which images of the source are shown, by number.
 	Images func(dataset.Source) ([]int, error)
 	Skip   func(id string, err error)
+	Note   func(text string) // told of what takes long; may be nil
 	// Progress, if not nil, is told how many images are done.
 	Progress func(done, total int)
 }
@@ -45,30 +47,13 @@ func (e *EmbeddedSource) Rows() []eval.Row {
 
 // Embed runs images through a trained network in evaluation mode.
 func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
-	path, recipe, err := findRun(o.Run)
+	t, err := loadTrained(&o)
 	if err != nil {
 		return nil, err
 	}
-	r, err := config.Load(recipe)
-	if err != nil {
-		return nil, err
-	}
-	saved, err := checkpoint.ReadModel(path)
-	if err != nil {
-		return nil, err
-	}
-	var st State
-	if err := saved.DecodeState(&st); err != nil {
-		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
-	}
-	if o.Data == "" {
-		o.Data = st.Data
-	}
-	if o.Split == "" {
-		o.Split = dataset.Train
-	}
-	r.Model.InChannels = st.Arch.InChannels
-	src, err := OpenData(o.Data, r, o.Split)
+	open := dataOptions(ctx, t.recipe, o.Split)
+	open.Note = o.Note
+	src, err := dataset.Open(o.Data, open)
 	if err != nil {
 		return nil, err
 	}
@@ -78,26 +63,9 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 			return nil, err
 		}
 	}
-	net, err := nn.Build(st.Arch)
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
-	}
-	out := &EmbeddedSource{Source: src, Checkpoint: path, Arch: st.Arch}
-	err = OnThread(func() error {
-		b, err := NewBackend(r.Train.Backend, 0)
-		if err != nil {
-			return err
-		}
-		defer b.Close()
-		m, err := engine.NewModel(b, net, false)
-		if err != nil {
-			return err
-		}
-		if err := LoadModel(m, saved.Model); err != nil {
-			return fmt.Errorf("checkpoint %s: %w", path, err)
-		}
-		prototypesOnSphere(m)
-		v := &viewer{recipe: r, precision: Precision(r, b.Name()), skip: o.Skip, progress: o.Progress}
+	out := &EmbeddedSource{Source: src, Checkpoint: t.saved.Path, Arch: t.net.Arch}
+	err = t.on(func(m *engine.Model, precision op.DType) error {
+		v := &viewer{recipe: t.recipe, precision: precision, skip: o.Skip, progress: o.Progress}
 		out.Embedded, err = v.embed(ctx, m, src, images)
 		return err
 	})
@@ -105,6 +73,63 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 		err = fmt.Errorf("%s: none of %d images can be read", src.Name(), src.Len())
 	}
 	return out, err
+}
+
+// trained is a network read from a checkpoint.
+type trained struct {
+	recipe *config.Recipe
+	net    *nn.Network
+	saved  *checkpoint.Loaded
+}
+
+// loadTrained reads the network that o names and fills in what o leaves open.
+func loadTrained(o *EmbedOptions) (*trained, error) {
+	path, recipe, err := findRun(o.Run)
+	if err != nil {
+		return nil, err
+	}
+	t := &trained{}
+	if t.recipe, err = config.Load(recipe); err != nil {
+		return nil, err
+	}
+	if t.saved, err = checkpoint.ReadModel(path); err != nil {
+		return nil, err
+	}
+	var st State
+	if err := t.saved.DecodeState(&st); err != nil {
+		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
+	}
+	if o.Data == "" {
+		o.Data = st.Data
+	}
+	if o.Split == "" {
+		o.Split = dataset.Train
+	}
+	t.recipe.Model.InChannels = st.Arch.InChannels
+	if t.net, err = nn.Build(st.Arch); err != nil {
+		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
+	}
+	return t, nil
+}
+
+// on has do use the network, on a thread of its own.
+func (t *trained) on(do func(m *engine.Model, precision op.DType) error) error {
+	return OnThread(func() error {
+		b, err := NewBackend(t.recipe.Train.Backend, 0)
+		if err != nil {
+			return err
+		}
+		defer b.Close()
+		m, err := engine.NewModel(b, t.net, false)
+		if err != nil {
+			return err
+		}
+		if err := LoadModel(m, t.saved.Model); err != nil {
+			return fmt.Errorf("checkpoint %s: %w", t.saved.Path, err)
+		}
+		prototypesOnSphere(m)
+		return do(m, Precision(t.recipe, b.Name()))
+	})
 }
 
 // findRun takes a run directory or one of its checkpoints and returns the

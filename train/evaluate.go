@@ -63,6 +63,7 @@ type EvalOptions struct {
 	Data                string // source; "": the run's
 	References, Queries int    // at most; 0: all
 	Skip                func(id string, err error)
+	Note                func(text string) // told of what takes long; may be nil
 	// Progress, if not nil, gives for each stage a function that is told how many
 	// images are done.
 	Progress func(stage string) func(done, total int)
@@ -94,7 +95,7 @@ func EvalFeatures(ctx context.Context, o EvalOptions) (*EvalData, error) {
 	d := &EvalData{Dir: filepath.Dir(file), Checkpoint: ckpt}
 	p := picker{r, o.References, o.Queries}
 	embed := func(stage, split string, images func(dataset.Source) ([]int, error)) (*EmbeddedSource, error) {
-		e := EmbedOptions{Run: ckpt, Data: o.Data, Split: split, Images: images, Skip: o.Skip}
+		e := EmbedOptions{Run: ckpt, Data: o.Data, Split: split, Images: images, Skip: o.Skip, Note: o.Note}
 		if o.Progress != nil {
 			e.Progress = o.Progress(stage)
 		}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"sort"
 
+	"swav/augment"
 	"swav/config"
 	"swav/dataset"
 	"swav/engine"
@@ -73,6 +74,10 @@ func (t *run) finish(ctx context.Context) (*Outcome, error) {
 		Classes: t.source.Classes(), Source: t.source}
 	m := t.stepper.Model
 	prototypesOnSphere(m)
+	if t.source.Len() == 0 {
+		t.opts.Log.Warn(t.source.Name() + " has no images left to look at: there is no evaluation")
+		return out, nil
+	}
 	seen := &viewer{recipe: t.recipe, precision: t.stepper.Plan.Config.Precision}
 	t.opts.Log.Stage("prototypes")
 	pool := sample(t.source.Len(), sheetPool, t.recipe.Train.Seed)
@@ -142,7 +147,7 @@ func (o *Outcome) cluster(src dataset.Source, e *Embedded, k int) error {
 // knn compares the trained network with itself untrained and with raw pixels.
 func (t *run) knn(ctx context.Context, seen *viewer, m *engine.Model) (*KNNTable, error) {
 	r := t.recipe
-	refs, queries, holdout, err := t.evalSets()
+	refs, queries, holdout, err := t.evalSets(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -202,8 +207,8 @@ func percent(share float64, err error) (float64, error) { return 100 * share, er
 
 // evalSets are labelled references from the training part and queries from the
 // evaluation part, or, without one, held-out images of the training part.
-func (t *run) evalSets() (refs, queries dataset.Source, holdout bool, err error) {
-	test, err := OpenData(t.opts.Data, t.recipe, dataset.Test)
+func (t *run) evalSets(ctx context.Context) (refs, queries dataset.Source, holdout bool, err error) {
+	test, err := OpenData(ctx, t.opts.Data, t.recipe, dataset.Test)
 	if err != nil && !errors.Is(err, dataset.ErrNoSplit) {
 		return nil, nil, false, err
 	}
@@ -251,10 +256,6 @@ func EvalSize(r *config.Recipe) int { return r.Crops[0].Size }
 // embed runs the images of src with the given numbers (nil: all) through a
 // model.
 func (v *viewer) embed(ctx context.Context, m *engine.Model, src dataset.Source, index []int) (*Embedded, error) {
-	norm, err := views(v.recipe, m.Net.Arch.InChannels)
-	if err != nil {
-		return nil, err
-	}
 	if index == nil {
 		index = everything(src)
 	}
@@ -263,6 +264,15 @@ func (v *viewer) embed(ctx context.Context, m *engine.Model, src dataset.Source,
 		return nil, err
 	}
 	defer e.Close()
+	return v.through(ctx, e, src, index)
+}
+
+// through is embed with an extractor that is there already.
+func (v *viewer) through(ctx context.Context, e *Extractor, src dataset.Source, index []int) (*Embedded, error) {
+	norm, err := Views(v.recipe, e.model.Net.Arch.InChannels)
+	if err != nil {
+		return nil, err
+	}
 	it, err := loader.NewEval(src, loader.EvalConfig{Index: index, Size: EvalSize(v.recipe), Batch: e.Batch(),
 		Mean: norm.Mean, Std: norm.Std, Workers: workers(v.recipe), OnSkip: v.skip})
 	if err != nil {
@@ -299,23 +309,44 @@ func rawPixels(refs, queries dataset.Source) (a, b *Embedded, err error) {
 	if b, err = pixels(queries, side); err != nil {
 		return nil, nil, err
 	}
-	eval.Standardize(len(a.Features)/(refs.Len()*side*side), a.Features, b.Features)
+	channels := len(a.Features) / (refs.Len() * side * side)
+	eval.Standardize(channels, a.Features, b.Features)
 	return a, b, nil
 }
 
+// pixels shrinks images to squares. What is no ordinary picture (16 bits, or
+// other than one or three channels) is cut from the centre instead, with all that
+// it has.
 func pixels(src dataset.Source, side int) (*Embedded, error) {
 	out := &Embedded{Index: everything(src)}
 	channels := src.Channels()
-	if channels != 1 {
-		channels = 3
-	}
 	var img imgcodec.Image
-	var err error
+	err := src.Load(0, &img)
+	if err != nil {
+		return nil, err
+	}
+	if img.IsDeep() || channels != 1 && channels != 3 {
+		ones := make([]float32, channels)
+		for c := range ones {
+			ones[c] = 1
+		}
+		norm := augment.NewNormalizer(make([]float32, channels), ones)
+		var scratch augment.Scratch
+		one := side * side * channels
+		out.Features = make([]float32, src.Len()*one)
+		for i := range src.Len() {
+			if err := src.Load(i, &img); err != nil {
+				return nil, err
+			}
+			augment.Center(out.Features[i*one:(i+1)*one], &img, side, side, norm, &scratch)
+		}
+		return out, nil
+	}
 	_, out.Features, err = eval.Pixels(src.Len(), side, channels, func(i int) (image.Image, error) {
 		if err := src.Load(i, &img); err != nil {
 			return nil, err
 		}
-		return picture(&img), nil
+		return PictureOf(&img), nil
 	})
 	return out, err
 }

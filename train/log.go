@@ -68,13 +68,21 @@ func (l *RunLog) facts() [][2]string {
 	}
 	epochs := float64(s.Resolved.Steps) / float64(s.Resolved.StepsPerEpoch)
 	return [][2]string{
-		{"data", fmt.Sprintf("%s: %d images, %d channel(s), %d classes", s.Source.Name(), s.Source.Len(), s.Arch.InChannels, len(s.Source.Classes()))},
+		{"data", dataText(s)},
 		{"views", strings.Join(crops, " + ")},
 		{"network", fmt.Sprintf("%v; %.2f M parameters, %.1f M multiply-accumulates an image", s.Arch, float64(s.Params)/1e6, float64(s.MACs)/1e6)},
 		{"training", fmt.Sprintf("%d steps of %d images (%.3g epochs), %s, learning rate %g, seed %d", s.Resolved.Steps, s.Recipe.Train.Batch, epochs, s.Recipe.Optim.Kind, s.Recipe.Optim.LR, s.Recipe.Train.Seed)},
 		{"device", fmt.Sprintf("%s, %s", s.Device, s.Precision)},
 		{"memory", fmt.Sprintf("%s for intermediates, %s for weights, gradients, optimizer and queue", size(s.Memory), size(s.Fixed))},
 	}
+}
+
+// dataText describes the data; a stream is a source that is empty at the start.
+func dataText(s Start) string {
+	if s.Source.Len() == 0 {
+		return fmt.Sprintf("%s: images as they come, %d channel(s)", s.Source.Name(), s.Arch.InChannels)
+	}
+	return fmt.Sprintf("%s: %d images, %d channel(s), %d classes", s.Source.Name(), s.Source.Len(), s.Arch.InChannels, len(s.Source.Classes()))
 }
 
 // Step writes a line of metrics and shows it.
@@ -136,15 +144,24 @@ func (l *RunLog) Skip(id string, err error) {
 	}
 }
 
+// Note shows what is worth knowing.
+func (l *RunLog) Note(text string) { l.print("note", text) }
+
 // Warn shows a warning and keeps it for the report.
 func (l *RunLog) Warn(text string) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.notes = append(l.notes, text)
+	l.mu.Unlock()
+	l.print("warning", text)
+}
+
+func (l *RunLog) print(kind, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.console != nil {
-		l.console.Print("swav: warning: %s", text)
+		l.console.Print("swav: %s: %s", kind, text)
 	} else {
-		fmt.Fprintf(l.err, "swav: warning: %s\n", text)
+		fmt.Fprintf(l.err, "swav: %s: %s\n", kind, text)
 	}
 }
 

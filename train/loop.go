@@ -30,6 +30,12 @@ type StepRecord struct {
 // more.
 var ErrNonFinite = swav.ErrNotFinite
 
+// dataError is a failure to get data before a step has begun: the step before is
+// whole.
+type dataError struct{ error }
+
+func (e dataError) Unwrap() error { return e.error }
+
 // steps trains from the state's step to the end, or until ctx is done, and
 // calls after each step. It returns ctx's error when interrupted; the state is
 // then that of the last whole step.
@@ -60,13 +66,18 @@ func (t *run) step(ctx context.Context, rec *StepRecord) error {
 	*rec = StepRecord{Step: step, Epoch: t.state.Epoch, LR: t.schedule.LR(step)}
 	s.Begin(step)
 	t.codes, t.scores, t.embeddings = t.codes[:0], t.scores[:0], t.embeddings[:0]
-	for range t.recipe.Train.Accumulate {
+	var after *loader.StreamPosition
+	for part := range t.recipe.Train.Accumulate {
 		waiting := time.Now()
 		batch, err := t.loader.Next(ctx)
+		if err != nil && part == 0 {
+			return dataError{err}
+		}
 		if err != nil {
 			return err
 		}
 		rec.Wait += time.Since(waiting)
+		after = batch.After
 		for g, in := range s.Plan.Inputs {
 			s.Model.Backend.Write(in, t.group(batch, g))
 		}
@@ -94,6 +105,7 @@ func (t *run) step(ctx context.Context, rec *StepRecord) error {
 	rec.Notices = t.alarm.Observe(step, rec.Health, s.queueOn() && s.queueFull())
 	t.state.Step++
 	t.state.Epoch, t.state.EpochStep = t.state.Step/t.res.StepsPerEpoch, t.state.Step%t.res.StepsPerEpoch
+	t.state.Stream = after
 	rec.Elapsed = time.Since(begin)
 	return nil
 }

@@ -35,7 +35,7 @@ type monitor struct {
 }
 
 // watch prepares the evaluations that the recipe asks for.
-func (t *run) watch() error {
+func (t *run) watch(ctx context.Context) error {
 	e := t.recipe.Eval
 	every := e.Every.Resolve(t.res.StepsPerEpoch)
 	if e.Every.IsZero() {
@@ -44,7 +44,7 @@ func (t *run) watch() error {
 	if err := hasClasses(t.source); err != nil {
 		return fmt.Errorf("%w; or switch them off: --set eval.every=0", err)
 	}
-	refs, queries, _, err := t.evalSets()
+	refs, queries, _, err := t.evalSets(ctx)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -47,6 +48,9 @@ type Observer interface {
 	Step(*StepRecord) error
 	// Skip is called for every image that could not be read, from any goroutine.
 	Skip(id string, err error)
+	// Note tells of something that takes long or was decided on the way, from any
+	// goroutine.
+	Note(text string)
 	// Warn tells of something that does not stop the run.
 	Warn(text string)
 	// Saved is called when a checkpoint is begun.
@@ -89,7 +93,8 @@ type run struct {
 	opts     Options
 	recipe   *config.Recipe
 	res      config.Resolved
-	source   dataset.Source
+	source   dataset.Source // of a stream: empty until the end, then the last images
+	stream   dataset.Stream // nil for sources
 	arch     nn.Arch
 	stepper  *Stepper
 	schedule optim.Schedule
@@ -116,7 +121,7 @@ func Run(ctx context.Context, o Options) (*Outcome, error) {
 		return nil, err
 	}
 	defer func() { _ = release() }()
-	saved, err := t.open()
+	saved, err := t.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +135,7 @@ func Run(ctx context.Context, o Options) (*Outcome, error) {
 }
 
 // open finds the checkpoint to go on from, the recipe and the data.
-func (t *run) open() (*checkpoint.Loaded, error) {
+func (t *run) open(ctx context.Context) (*checkpoint.Loaded, error) {
 	o := &t.opts
 	saved, err := checkpoint.Resume(o.Dir, func(err error) { o.Log.Warn(err.Error()) })
 	switch {
@@ -157,16 +162,18 @@ func (t *run) open() (*checkpoint.Loaded, error) {
 	if o.Data == "" {
 		return nil, fmt.Errorf("no data: say where the images are (--data FOLDER)")
 	}
-	if t.source, err = OpenData(o.Data, t.recipe, dataset.Train); err != nil {
+	images, err := t.openData(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if saved != nil && t.state.Images != t.source.Len() {
+	if saved != nil && t.state.Images != images {
 		return nil, fmt.Errorf("resume %s: the run saw %d images, %s has %d: the order of its epochs would be another; restore the data, or start a new --run",
-			o.Dir, t.state.Images, t.source.Name(), t.source.Len())
+			o.Dir, t.state.Images, t.source.Name(), images)
 	}
-	if t.res, err = t.recipe.Resolve(t.source.Len(), 1); err != nil {
+	if t.res, err = t.recipe.Resolve(images, 1); err != nil {
 		return nil, err
 	}
+	t.state.Images = images
 	t.arch, err = t.recipe.Arch(t.source.Channels())
 	return saved, err
 }
@@ -187,7 +194,7 @@ func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, er
 			return nil, err
 		}
 	}
-	t.state.Arch, t.state.Images, t.state.Data = t.arch, t.source.Len(), t.opts.Data
+	t.state.Arch, t.state.Data = t.arch, t.opts.Data
 	t.schedule = schedule(r, t.res)
 	t.alarm = swav.Alarm{Warmup: t.warmup(), State: t.state.Alarm, Setting: swav.Setting{
 		Epsilon: r.SwAV.Epsilon, Hard: r.SwAV.Hard, FreezeSteps: t.res.FreezePrototypes, Hidden: r.Model.Hidden > 0,
@@ -195,7 +202,7 @@ func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, er
 	if err := t.writeRecipe(t.opts.Dir); err != nil {
 		return nil, err
 	}
-	if err := t.watch(); err != nil {
+	if err := t.watch(ctx); err != nil {
 		return nil, err
 	}
 	if err := t.start(); err != nil || t.opts.DryRun {
@@ -236,15 +243,27 @@ func (t *run) writeRecipe(dir string) error {
 // start opens the loader at the state's position and announces the run.
 func (t *run) start() error {
 	r := t.recipe
-	v, err := views(r, t.arch.InChannels)
+	v, err := Views(r, t.arch.InChannels)
 	if err != nil {
 		return err
 	}
+	if r.Data.Depth == 8 && storesDeep(t.source) {
+		t.opts.Log.Warn("the images store 16 bits of a sample, and data.depth = 8 keeps the upper 8: --set data.depth=16 keeps all, and `swav data stats` measures the mean and deviation that go with it")
+	}
 	t.passes = passes(r)
-	t.loader, err = loader.New(t.source, loader.Config{
+	frames, err := r.Data.TemporalFrames()
+	if err != nil {
+		return err
+	}
+	c := loader.Config{
 		Recipe: v, Batch: t.res.RankBatch, Accumulate: r.Train.Accumulate, Seed: r.Train.Seed, Workers: workers(r), Ranks: 1,
-		MaxSkip: r.Data.MaxSkip, OnSkip: t.opts.Log.Skip,
-	})
+		Temporal: frames, MaxSkip: r.Data.MaxSkip, OnSkip: t.opts.Log.Skip,
+	}
+	if t.stream != nil {
+		t.loader, err = loader.NewStream(t.stream, r.Data.Shuffle, c)
+	} else {
+		t.loader, err = loader.New(t.source, c)
+	}
 	if err != nil {
 		return err
 	}
@@ -281,7 +300,11 @@ func passes(r *config.Recipe) [][]int {
 // loop trains and keeps checkpoints. However it ends, the last whole step is
 // saved, unless it cannot be.
 func (t *run) loop(ctx context.Context) error {
-	t.loader.Start(loader.Position{Epoch: t.state.Epoch, Step: t.state.EpochStep})
+	if t.stream != nil {
+		t.loader.StartStream(t.resumeAt())
+	} else {
+		t.loader.Start(loader.Position{Epoch: t.state.Epoch, Step: t.state.EpochStep})
+	}
 	defer t.loader.Close()
 	t.writer = checkpoint.NewWriter(t.opts.Dir, t.recipe.Train.Keep)
 	lastSaved := t.state.Step
@@ -318,8 +341,13 @@ func (t *run) loop(ctx context.Context) error {
 		}
 		return nil
 	})
+	if errors.Is(err, io.EOF) && t.state.Step > 0 {
+		t.opts.Log.Warn(fmt.Sprintf("%s has ended after step %d of %d, and so does the training", t.stream.Name(), t.state.Step, t.res.Steps))
+		err = nil
+	}
 	interrupted := ctx.Err() != nil || errors.Is(err, stopped)
-	if err != nil && !interrupted {
+	var data dataError
+	if err != nil && !interrupted && !(errors.As(err, &data) && t.state.Step > lastSaved) {
 		// The weights after a failed step are not worth keeping; the checkpoint
 		// from before is.
 		return errors.Join(err, t.writer.Close())
@@ -335,5 +363,11 @@ func (t *run) loop(ctx context.Context) error {
 	if interrupted {
 		return ErrInterrupted
 	}
-	return nil
+	if err != nil {
+		return fmt.Errorf("%w\nthe run is saved at step %d and can be resumed", err, t.state.Step)
+	}
+	if t.stream != nil {
+		t.source, err = t.loader.Recent(ctx)
+	}
+	return err
 }

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"image/color"
 	"image/png"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +19,7 @@ import (
 
 	"swav/checkpoint"
 	"swav/config"
+	"swav/eval"
 	"swav/internal/hostmem"
 	"swav/runlog"
 )
@@ -186,19 +190,151 @@ func TestResumedRunEqualsUninterruptedBitForBit(t *testing.T) {
 			}
 			// Stopped inside the first and the second epoch (3 steps each), once
 			// right at a checkpoint.
-			o := Options{Recipe: recipe(t, set...), Data: data, Dir: parts}
-			for _, stop := range []int{2, 3, 5} {
-				o.Stop = stop
-				if _, _, err := execute(context.Background(), o); !errors.Is(err, ErrInterrupted) {
-					t.Fatalf("stopped at step %d: %v", stop, err)
-				}
-				o = Options{Dir: parts, Resume: true}
-			}
-			if _, _, err := execute(context.Background(), o); err != nil {
-				t.Fatal(err)
-			}
+			inParts(t, Options{Recipe: recipe(t, set...), Data: data, Dir: parts}, 2, 3, 5)
 			sameRuns(t, whole, parts)
 		})
+	}
+}
+
+// inParts does a run that is stopped at some steps and resumed each time.
+func inParts(t *testing.T, o Options, stops ...int) {
+	t.Helper()
+	for _, stop := range stops {
+		o.Stop = stop
+		if _, _, err := execute(context.Background(), o); !errors.Is(err, ErrInterrupted) {
+			t.Fatalf("stopped at step %d: %v", stop, err)
+		}
+		o = Options{Dir: o.Dir, Resume: true}
+	}
+	if _, _, err := execute(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shards packs pictures into tar files and names them by a pattern.
+func shards(t *testing.T, n int) string {
+	t.Helper()
+	src, dir := photos(t, n), t.TempDir()
+	files, err := filepath.Glob(filepath.Join(src, "*", "*.png"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s := range 2 {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for i, name := range files {
+			if i%2 != s {
+				continue
+			}
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			class := filepath.Base(filepath.Dir(name))
+			for suffix, content := range map[string][]byte{".png": data, ".cls": []byte(class)} {
+				if err := w.WriteHeader(&tar.Header{Name: strings.TrimSuffix(filepath.Base(name), ".png") + suffix, Mode: 0o644, Size: int64(len(content))}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.Write(content); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("d-%d.tar", s)), b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "d-{0..1}.tar")
+}
+
+// A stream that is left in the middle of a block and of a pass goes on as if
+// nothing had been.
+func TestResumedStreamEqualsUninterrupted(t *testing.T) {
+	data := "repeat:" + shards(t, 20)
+	for name, set := range map[string][]string{
+		"one part":    {"data.shuffle_buffer=12"},
+		"accumulated": {"data.shuffle_buffer=18", "train.accumulate=2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			whole, parts := t.TempDir(), t.TempDir()
+			out, screen, err := execute(context.Background(), Options{Recipe: recipe(t, set...), Data: data, Dir: whole})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Source.Len() < 12 || out.KNN == nil || !strings.Contains(screen, "images as they come") {
+				t.Errorf("evaluated on %d images, kNN %v\n%s", out.Source.Len(), out.KNN, screen)
+			}
+			inParts(t, Options{Recipe: recipe(t, set...), Data: data, Dir: parts}, 1, 4, 5)
+			sameRuns(t, whole, parts)
+		})
+	}
+	// What a trained network says of a stream is what it says of the same images
+	// by number.
+	dir := t.TempDir()
+	if _, _, err := execute(context.Background(), Options{Recipe: recipe(t), Data: strings.TrimPrefix(data, "repeat:"), Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	e, err := Embed(context.Background(), EmbedOptions{Run: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{}
+	for i, r := range e.Rows() {
+		want[r.ID] = e.Prototype[i]
+	}
+	seen, enough := 0, errors.New("enough")
+	err = Follow(context.Background(), EmbedOptions{Run: dir, Data: data}, func(rows []eval.Assignment) error {
+		for _, r := range rows {
+			if p, ok := want[r.ID]; !ok || p != r.Prototype {
+				t.Errorf("%s: prototype %d, want %d", r.ID, r.Prototype, p)
+			}
+		}
+		if seen += len(rows); seen >= 30 { // of 20 images
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) {
+		t.Errorf("following a stream: %v", err)
+	}
+	if _, _, err := execute(context.Background(), Options{Recipe: recipe(t, "train.steps=0", "train.epochs=3"), Data: data, Dir: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "data.epoch_images") {
+		t.Errorf("epochs of a stream: %v", err)
+	}
+}
+
+// A run whose data goes away for good keeps the steps that it has done.
+func TestRunIsSavedWhenTheDataGoesAway(t *testing.T) {
+	pattern := shards(t, 20)
+	files := http.FileServer(http.Dir(filepath.Dir(pattern)))
+	dir := t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	steps := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "d-1") && r.Header.Get("Range") == "" {
+			http.NotFound(w, r) // it was there when it was asked for its size
+			return
+		}
+		files.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	data := "repeat:" + server.URL + "/d-{0,1}.tar"
+	_, _, err := execute(context.Background(), Options{Recipe: recipe(t, "data.shuffle_buffer=6", "train.seed=1"), Data: data, Dir: dir})
+	if err == nil || !strings.Contains(err.Error(), "/d-1.tar") {
+		t.Fatalf("error %v, want one that names the shard", err)
+	}
+	if path, lerr := checkpoint.Latest(dir); lerr == nil {
+		l, lerr := checkpoint.Read(path)
+		if lerr != nil {
+			t.Fatal(lerr)
+		}
+		steps = l.Step
+	}
+	// Ten images come before the shard that is gone, or none, by the order.
+	if ms := deterministic(t, dir); len(ms) != steps {
+		t.Errorf("%d steps were done and %d saved", len(ms), steps)
 	}
 }
 

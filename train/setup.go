@@ -19,23 +19,22 @@ import (
 	"swav/optim"
 )
 
-// OpenData opens the part of a source that a recipe names: dataset.Train or
-// dataset.Test, the recipe's data.split and data.eval_split.
-func OpenData(path string, r *config.Recipe, part string) (dataset.Source, error) {
-	split := r.Data.Split
-	if part == dataset.Test {
-		split = r.Data.EvalSplit
+// storesDeep tells whether the first file has samples of 16 bits.
+func storesDeep(src dataset.Source) bool {
+	files, ok := src.(dataset.Encoded)
+	if !ok || src.Len() == 0 {
+		return false
 	}
-	channels := r.Model.InChannels
-	if channels == 0 {
-		channels = r.Data.Channels
+	var buf []byte
+	if files.Encoded(0, &buf) != nil {
+		return false
 	}
-	return dataset.Open(path, dataset.Options{Split: split, Channels: channels,
-		Decode: imgcodec.Options{IgnoreOrientation: r.Data.Exif == "ignore", MaxPixels: r.Data.MaxPixels}})
+	info, err := imgcodec.ReadInfo(buf)
+	return err == nil && info.Depth == 16
 }
 
-// views is a recipe's augmentation for images of the given channels.
-func views(r *config.Recipe, channels int) (augment.Recipe, error) {
+// Views is a recipe's augmentation for images of the given channels.
+func Views(r *config.Recipe, channels int) (augment.Recipe, error) {
 	a := r.Augment
 	mean, err := perChannel("augment.mean", a.Mean, channels)
 	if err != nil {
@@ -77,7 +76,7 @@ func perChannel(key string, x []float64, channels int) ([]float32, error) {
 		}
 		out[0] = float32(sum / float64(len(x)))
 	default:
-		return nil, fmt.Errorf("%s has %d numbers, the images have %d channels: give one number, or one a channel (--set %s=…)", key, len(x), channels, key)
+		return nil, fmt.Errorf("%s has %d numbers, the images have %d channels: give one number, or one a channel (--set %s=…; `swav data stats` measures them)", key, len(x), channels, key)
 	}
 	return out, nil
 }

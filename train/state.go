@@ -8,6 +8,7 @@ import (
 	"swav"
 	"swav/checkpoint"
 	"swav/engine"
+	"swav/loader"
 	"swav/nn"
 	"swav/op"
 )
@@ -28,6 +29,8 @@ type State struct {
 	// Of the evaluations during training; 0 where there are none.
 	Evaluated, BestStep int // step of the last one, and of the best
 	BestScore           float64
+
+	Stream *loader.StreamPosition `json:",omitempty"` // of a stream, instead of the sampler's
 }
 
 // Tensor names in optimizer.safetensors.

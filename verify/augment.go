@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"math"
 	"os"
@@ -53,6 +54,7 @@ type AugmentStage struct {
 type AugmentReport struct {
 	Case    string         `json:"case"`
 	Decoder string         `json:"decoder"`
+	Kernels string         `json:"kernels"` // the loops over pixels
 	Stages  []AugmentStage `json:"stages"`
 	Pass    bool           `json:"pass"`
 }
@@ -78,7 +80,7 @@ const maxCaseFile = 64 << 20
 // image, expect.safetensors) with imgcodec and augment.Apply, as the loader
 // calls them, and compares every stage.
 func Augment(dir string) (AugmentReport, error) {
-	r := AugmentReport{Case: filepath.Base(filepath.Clean(dir)), Decoder: imgcodec.Backend}
+	r := AugmentReport{Case: filepath.Base(filepath.Clean(dir)), Decoder: imgcodec.Backend, Kernels: augment.Kernels()}
 	fail := func(err error) (AugmentReport, error) {
 		return r, fmt.Errorf("augmentation case %s: %w", dir, err)
 	}
@@ -94,9 +96,9 @@ func Augment(dir string) (AugmentReport, error) {
 	if err != nil {
 		return fail(fmt.Errorf("%s: %w", c.Image, err))
 	}
-	// Crops are in stored pixels.
-	img, err := imgcodec.Decode(data, imgcodec.Options{IgnoreOrientation: true})
-	if err != nil {
+	// Crops are in stored pixels. As in training only the crop is decoded.
+	img := &imgcodec.Image{Region: c.region}
+	if err := imgcodec.DecodeInto(img, data, imgcodec.Options{IgnoreOrientation: true}); err != nil {
 		return fail(fmt.Errorf("%s: %w", c.Image, err))
 	}
 	p, err := c.params(img)
@@ -148,7 +150,7 @@ func (r *AugmentReport) replay(img *imgcodec.Image, p *augment.Params, want *int
 	diff := make([]float64, pixels*channels)
 	scratch := augment.Scratch{OnStage: func(s augment.Stage, pix []byte, c int) {
 		for i := range diff {
-			got := pix[i/channels*c+min(i%channels, c-1)] // grey stands for three
+			got := pix[min(i%channels, c-1)*pixels+i/channels] // grey stands for three
 			diff[i] = math.Abs(float64(got) - float64(expected[s][i]))
 		}
 		mean, p999 := limits.mean, limits.p999
@@ -165,7 +167,11 @@ func (r *AugmentReport) replay(img *imgcodec.Image, p *augment.Params, want *int
 	}
 	r.add("normalised", diff, limits.mean, limits.p999)
 
-	norm.Apply(got, expected[augment.Blurred], channels)
+	planes := make([]byte, pixels*channels)
+	for i, v := range expected[augment.Blurred] {
+		planes[i%channels*pixels+i/channels] = v
+	}
+	norm.Apply(got, planes, channels)
 	worst := 0.0
 	for i, v := range got {
 		worst = notLess(worst, math.Abs(float64(v)-float64(normalised[i%channels*pixels+i/channels])))
@@ -210,6 +216,11 @@ func readAugmentCase(dir string) (*augmentCase, error) {
 		return nil, fmt.Errorf("case.json: image %q is not a file of this folder", c.Image)
 	}
 	return c, nil
+}
+
+// region is the crop, which need not fit: params says whether it does.
+func (c *augmentCase) region(int, int) image.Rectangle {
+	return image.Rect(c.Crop.Left, c.Crop.Top, c.Crop.Left+c.Crop.Width, c.Crop.Top+c.Crop.Height)
 }
 
 // params checks the case against its image.

@@ -2,9 +2,11 @@
 
     bench/peer/run [--rows step-bf16,…] [--rounds 3]
 
-Both do the same work (step.py says what the peer is). Each round gives the peer,
-eager and compiled, some steps and then swav some, so that a machine that changes
-its speed changes it for all. The peer's figure is the better of its two.
+Both do the same work (step.py and data.py say what the peer is). Each round gives
+the peer, in both of its ways, some steps and then swav some, so that a machine that
+changes its speed changes it for all. The peer's figure is the better of its two:
+eager and compiled; for data, Pillow and tensors. Data is timed on one core, from
+$SWAV_SHARED/data/photos (../shared where that is not set) and build/cifar10.
 """
 
 import argparse
@@ -21,6 +23,8 @@ import threading
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
+PHOTOS = os.path.join(os.environ.get("SWAV_SHARED", os.path.join(ROOT, "..", "shared")), "data", "photos")
+CIFAR10 = os.path.join(ROOT, "build", "cifar10")
 RESNET50 = ["--arch", "resnet50", "--crops", "2x224,6x96", "--prototypes", "3000"]
 RESNET18 = ["--arch", "resnet18", "--stem", "small", "--crops", "2x32,4x16", "--prototypes", "512", "--batch-size", "256"]
 ROWS = {
@@ -29,18 +33,30 @@ ROWS = {
     "small-bf16": ("ResNet-18 step, small stem, 2x32+4x16, K 512, batch 256, bf16", "step", RESNET18 + ["--precision", "bf16"]),
     "infer-bf16": ("ResNet-50 features, 224, batch 32, bf16", "infer", ["--arch", "resnet50", "--crops", "1x224", "--batch-size", "32", "--precision", "bf16"]),
     "infer-fp32": ("the same, float32", "infer", ["--arch", "resnet50", "--crops", "1x224", "--batch-size", "32", "--precision", "fp32"]),
+    "data-photos": ("2x224+6x96 from photos, one core", "data", ["--data", PHOTOS, "--crops", "2x224,6x96"]),
+    "data-cifar10": ("2x32+4x16 from CIFAR-10 in memory, one core", "data", ["--data", CIFAR10, "--crops", "2x32,4x16"]),
+    "data-plain": ("decoding, RandomResizedCrop 224 and flip only, one core", "data", ["--data", PHOTOS, "--crops", "1x224", "--scales", "0.08-1", "--plain"]),
     "memory": ("ResNet-50 step, batch 32, bf16", "step", RESNET50 + ["--batch-size", "32", "--precision", "bf16"]),
 }
 
 
-class Peer:
-    """A PyTorch process that does a step whenever it is asked."""
+def one_core():
+    """Puts a child on one core, at the priority of loader workers."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    os.setpriority(os.PRIO_PROCESS, 0, 10)
 
-    def __init__(self, kind, flags, compiled):
-        extra = (["--infer"] if kind == "infer" else []) + (["--compile"] if compiled else [])
+
+class Peer:
+    """A PyTorch process that does a step, or some images, whenever it is asked."""
+
+    def __init__(self, kind, flags, way):
+        if kind == "data":
+            command = ["data.py", "--kind", way, *flags]
+        else:
+            command = ["step.py", *flags] + (["--infer"] if kind == "infer" else []) + (["--compile"] if way == "compiled" else [])
         # Settings for old OpenBLAS builds slow a current numpy.
         env = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
-        self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "step.py"), *flags, *extra],
+        self.process = subprocess.Popen([sys.executable, os.path.join(HERE, command[0]), *command[1:]], preexec_fn=one_core if kind == "data" else None,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
         self.log = []
         threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
@@ -62,11 +78,17 @@ class Peer:
         self.process.wait()
 
 
+def images(flags):
+    """Images that swav takes for each of the peer's steps, which are of 100."""
+    return 20000 if CIFAR10 in flags else 400
+
+
 def ours(kind, flags, steps):
     """img/s of some steps of a swav process, and its peak memory."""
-    command = [os.path.join(ROOT, "bin", "swav"), "bench", kind, *flags, "--warmup", "1", "--steps", str(steps)]
+    amount = ["--images", str(images(flags) * steps)] if kind == "data" else ["--warmup", "1", "--steps", str(steps)]
+    command = [os.path.join(ROOT, "bin", "swav"), "bench", kind, *flags, *amount]
     with tempfile.TemporaryFile("w+") as out:
-        pid = subprocess.Popen(command, stdout=out, stderr=out).pid
+        pid = subprocess.Popen(command, stdout=out, stderr=out, preexec_fn=one_core if kind == "data" else None).pid
         _, status, usage = os.wait4(pid, 0)
         out.seek(0)
         text = out.read()
@@ -78,10 +100,13 @@ def ours(kind, flags, steps):
 
 def compare(name, rounds, steps):
     title, kind, flags = ROWS[name]
+    if kind == "data" and not os.path.isdir(flags[1]):
+        print(f"{title}\n  left out: {flags[1]} is not there\n", flush=True)
+        return None
     peers = {}
-    for label, compiled in (("eager", False), ("compiled", True)):
+    for label in ("pillow", "tensor") if kind == "data" else ("eager", "compiled"):
         try:
-            peers[label] = Peer(kind, flags, compiled)
+            peers[label] = Peer(kind, flags, label)
         except RuntimeError as e:
             print(f"  {label}: {e}", file=sys.stderr)
     if not peers:
@@ -110,16 +135,18 @@ def compare(name, rounds, steps):
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument("--rows", default="step-bf16,step-fp32,small-bf16,infer-bf16,infer-fp32,memory", help="of " + ", ".join(ROWS))
+    a.add_argument("--rows", default="step-bf16,step-fp32,small-bf16,infer-bf16,infer-fp32,data-photos,data-cifar10,data-plain,memory", help="of " + ", ".join(ROWS))
     a.add_argument("--rounds", type=int, default=3)
     a.add_argument("--steps", type=int, default=2, help="steps of a round")
     a = a.parse_args()
     cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
     print(f"{cpu}, {os.cpu_count()} cores")
     print(subprocess.run([os.path.join(ROOT, "bin", "swav"), "bench", "peak"], capture_output=True, text=True).stdout)
+    info = None
     for name in a.rows.split(","):
-        info = compare(name, a.rounds, a.steps)
-    print("PyTorch {torch}, torchvision {torchvision}, Python {python}, {threads} threads".format(**info))
+        info = compare(name, a.rounds, a.steps) or info
+    if info:
+        print("PyTorch {torch}, torchvision {torchvision}, Python {python}, {threads} threads".format(**info))
 
 
 if __name__ == "__main__":

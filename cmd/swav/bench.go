@@ -20,11 +20,11 @@ func newBench() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Time parts of swav on this machine",
-		Long: `Times parts of swav on random pixels and prints Go's benchmark format, which
+		Long: `Times parts of swav, on random pixels but for data, and prints Go's benchmark format, which
 benchstat compares. Rates stand beside the share of the peak that this machine
 reaches in register-only loops, measured in the same run.`,
 	}
-	c.AddCommand(newBenchStep(), newBenchInfer(), newBenchOp(), newBenchPeak())
+	c.AddCommand(newBenchStep(), newBenchInfer(), newBenchOp(), newBenchPeak(), newBenchData())
 	return c
 }
 

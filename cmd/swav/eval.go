@@ -109,7 +109,7 @@ func (p *protocol) open(c *cobra.Command, args []string) (d *train.EvalData, sou
 		return nil, "", nil, usageError{hint(fmt.Errorf("%s alone", args[0]), "name two files of features: references and queries")}
 	}
 	d, err = train.EvalFeatures(c.Context(), train.EvalOptions{Run: args[0], Data: p.data, References: p.references, Queries: p.queries,
-		Skip: reportSkip(c), Progress: p.progress.Stage})
+		Skip: reportSkip(c), Note: reportNote(c), Progress: p.progress.Stage})
 	return d, args[0], func() {}, err
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"swav/dataset"
 	"swav/eval"
 	"swav/train"
 )
@@ -17,7 +18,7 @@ type modelFlags struct{ run, data, split, out string }
 
 func (f *modelFlags) add(c *cobra.Command, out string) {
 	c.Flags().StringVar(&f.run, "run", "", "run directory, or one checkpoint in it (required)")
-	c.Flags().StringVar(&f.data, "data", "", "images: folder, idx files, CIFAR batches (default: the run's)")
+	c.Flags().StringVar(&f.data, "data", "", "images: folder, list, shards, URLs of shards, idx files, CIFAR batches (default: the run's)")
 	c.Flags().StringVar(&f.split, "split", "", "part of the data, where it has parts: train or test (default train)")
 	c.Flags().StringVar(&f.out, "out", out, "file to write")
 }
@@ -52,7 +53,7 @@ Images that cannot be read are left out and reported.`,
 			if ext := strings.ToLower(filepath.Ext(f.out)); ext != ".npy" && ext != ".safetensors" {
 				return usageError{fmt.Errorf("--out %s: want a name ending in .npy or .safetensors", f.out)}
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c)})
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
 				return err
 			}
@@ -77,18 +78,27 @@ Images that cannot be read are left out and reported.`,
 
 func newCluster() *cobra.Command {
 	var f modelFlags
+	var follow bool
 	c := &cobra.Command{
 		Use:   "cluster --run DIR [--data SRC] [--out FILE]",
 		Short: "Write each image's prototype",
 		Long: `Writes a CSV with the prototype of each image: the one whose direction is nearest
-to the image's embedding, and the cosine between them as score.`,
-		Example: `  swav cluster --run runs/photos --data ~/photos --out clusters.csv`,
-		Args:    withUsage(cobra.NoArgs),
+to the image's embedding, and the cosine between them as score.
+
+--follow labels the images of a stream as they arrive, one line each, on standard
+output unless --out is given: - for standard input (a tar stream or a list of
+paths), watch:FOLDER, repeat:SHARDS.`,
+		Example: `  swav cluster --run runs/photos --data ~/photos --out clusters.csv
+  swav cluster --run runs/photos --follow --data watch:incoming`,
+		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(c); err != nil {
 				return err
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c)})
+			if follow {
+				return followStream(c, &f)
+			}
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
 				return err
 			}
@@ -116,11 +126,41 @@ to the image's embedding, and the cosine between them as score.`,
 		},
 	}
 	f.add(c, "clusters.csv")
+	c.Flags().BoolVar(&follow, "follow", false, "label the images of a stream as they arrive")
 	return c
+}
+
+// followStream labels a stream until it ends or the user ends it.
+func followStream(c *cobra.Command, f *modelFlags) error {
+	if !dataset.IsStream(f.data) {
+		return usageError{hint(fmt.Errorf("--follow takes a stream as --data, not %q", f.data), "- is standard input; watch:FOLDER and repeat:SHARDS are others")}
+	}
+	w := c.OutOrStdout()
+	if c.Flags().Changed("out") {
+		file, err := os.Create(f.out)
+		if err != nil {
+			return err
+		}
+		// Every line is written as it comes; closing has nothing left to fail at.
+		defer file.Close()
+		w = file
+	}
+	if err := eval.WriteAssignments(w, nil, nil); err != nil {
+		return err
+	}
+	return train.Follow(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Skip: reportSkip(c), Note: reportNote(c)}, func(rows []eval.Assignment) error {
+		return eval.AppendAssignments(w, rows, nil)
+	})
 }
 
 // reportSkip tells of images that cannot be read.
 func reportSkip(c *cobra.Command) func(id string, err error) {
 	w := &lockedWriter{w: c.ErrOrStderr()}
 	return func(id string, err error) { fmt.Fprintf(w, "swav: warning: skipped %s: %v\n", id, err) }
+}
+
+// reportNote tells of what takes long.
+func reportNote(c *cobra.Command) func(text string) {
+	w := &lockedWriter{w: c.ErrOrStderr()}
+	return func(text string) { fmt.Fprintf(w, "swav: note: %s\n", text) }
 }

@@ -99,7 +99,7 @@ NeurIPS 2020), and writes features, clusters and the trained backbone.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{hint(err, "see `%s --help`", c.CommandPath())}
 	})
-	root.AddCommand(newTrain(), newEmbed(), newCluster(), newEval(), newRecipes(), newVerify(), newBench())
+	root.AddCommand(newTrain(), newEmbed(), newCluster(), newEval(), newRecipes(), newVerify(), newBench(), newData())
 	return root
 }
 
@@ -107,6 +107,9 @@ NeurIPS 2020), and writes features, clusters and the trained backbone.`,
 func withUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
+			if len(args) > 0 && strings.Contains(args[0], ".tar") {
+				return usageError{hint(err, "the shell has expanded a pattern: put it in quotes, as in --data 'data-{000..123}.tar'")}
+			}
 			return usageError{hint(err, "see `%s --help`", c.CommandPath())}
 		}
 		return nil

@@ -2,6 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +24,12 @@ func TestCommandLine(t *testing.T) {
 	if err := os.Mkdir(empty, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	photos, broken := filepath.Join(dir, "photos"), filepath.Join(dir, "broken")
+	for i := range 4 {
+		writeFile(t, stripes(t, i+2), photos, fmt.Sprintf("%d.png", i))
+	}
+	writeFile(t, stripes(t, 2), broken, "whole.png")
+	writeFile(t, stripes(t, 2)[:40], broken, "half.png")
 	for _, tc := range []struct {
 		args   string
 		code   int
@@ -32,8 +42,14 @@ func TestCommandLine(t *testing.T) {
 		{args: "recipes fashion-mnist", stdout: "in_channels = 1"},
 		{args: "recipes --keys", stdout: "swav.epsilon"},
 		{args: "recipes nosuch", code: 1, stderr: []string{"nosuch"}},
+		{args: "bench data", code: 2, stderr: []string{"--data"}},
+		{args: "bench data --data " + empty + " --images 1", code: 2, stderr: []string{"--images 1"}},
+		{args: "bench data --data " + empty + " --scales 1:2", code: 1, stderr: []string{"empty"}},
 		{args: "train", code: 2, stderr: []string{"--run"}},
 		{args: "train --run x", code: 2, stderr: []string{"--data"}},
+		{args: "train --data a.tar b.tar --run x", code: 2, stderr: []string{"b.tar", "quotes"}},
+		{args: "train --recipe fashion-mnist --set train.steps=0 --set train.epochs=1 --data repeat:" + empty + "/none.tar --run " + dir + "/r7", code: 2, stderr: []string{"data.epoch_images"}},
+		{args: "embed --run " + empty + " --data - --out " + dir + "/f.npy", code: 1, stderr: []string{"no checkpoint"}},
 		{args: "train --nosuch", code: 2, stderr: []string{"nosuch", "--help"}},
 		{args: "train --recipe " + file + " --data " + empty + " --run " + dir + "/r1", code: 1, stderr: []string{"recipe.toml", "2:", "epsilom", "epsilon"}},
 		{args: "train --recipe fashion-mnist --set swav.epsilom=1 --data " + empty + " --run " + dir + "/r2", code: 2, stderr: []string{"epsilom", "swav.epsilon", "--keys"}},
@@ -45,6 +61,8 @@ func TestCommandLine(t *testing.T) {
 		{args: "embed --run " + empty + " --out " + dir + "/f.npy", code: 1, stderr: []string{"no checkpoint"}},
 		{args: "embed --run " + empty + " --out " + dir + "/f.txt", code: 2, stderr: []string{".npy"}},
 		{args: "cluster --run " + empty + " --out " + dir + "/no/where.csv", code: 1, stderr: []string{"where.csv"}},
+		{args: "cluster --follow --run " + empty + " --data " + empty, code: 2, stderr: []string{"watch:FOLDER"}},
+		{args: "cluster --follow --run " + empty + " --data -", code: 1, stdout: "id,prototype,score", stderr: []string{"no checkpoint"}},
 		{args: "eval --help", stdout: "retrieval"},
 		{args: "eval", code: 2, stderr: []string{"no protocol"}},
 		{args: "eval knn", code: 2, stderr: []string{"eval knn RUN"}},
@@ -56,6 +74,22 @@ func TestCommandLine(t *testing.T) {
 		{args: "verify", code: 2, stderr: []string{"--help"}},
 		{args: "verify " + empty, code: 1, stderr: []string{"case.json", "--augment"}},
 		{args: "bench step --crops 2y224", code: 2, stderr: []string{"COUNTxSIZE"}},
+		{args: "data --help", stdout: "preview"},
+		{args: "data check", code: 2, stderr: []string{"--help"}},
+		{args: "data check " + empty, code: 1, stderr: []string{"no images", empty}},
+		{args: "data check " + photos, stdout: "png: 4"},
+		{args: "data check " + photos + " --json", stdout: `"png": 4`},
+		{args: "data check " + broken, code: 1, stdout: "half.png"},
+		{args: "data check " + photos + " --exif turn", code: 2, stderr: []string{"--exif", "ignore"}},
+		{args: "data stats " + photos + " --images 2", stdout: "mean = [0.509804"},
+		{args: "data stats " + broken, stdout: "channels = 3"},
+		{args: "data preview " + photos + " --recipe cifar10 --images 2 --out " + dir + "/p.png", stdout: "p.png: "},
+		{args: "data preview " + photos + " --recipe cifar10 --set augment.flop=1 --out " + dir + "/p.png", code: 2, stderr: []string{"augment.flip", "--keys"}},
+		{args: "data preview " + photos + " --recipe cifar10 --out " + dir + "/no/p.png", code: 1, stderr: []string{"folder"}},
+		{args: "data pack " + photos + " " + dir + "/shards --size 4 --shard-images 3", stdout: "2 shards"},
+		{args: "data pack " + photos + " " + dir + "/shards --size 4 --shard-images 3", stdout: "0 images written, 2 shards were there"},
+		{args: "data pack " + photos + " " + dir + "/shards --size 5", code: 1, stderr: []string{"--restart"}},
+		{args: "data pack " + photos + " " + dir + "/other --quality 200", code: 2, stderr: []string{"--quality"}},
 		{args: "nosuch", code: 1, stderr: []string{"nosuch"}},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
@@ -72,9 +106,35 @@ func TestCommandLine(t *testing.T) {
 					t.Errorf("standard error lacks %q:\n%s", want, stderr.String())
 				}
 			}
-			if code != 0 && !strings.HasPrefix(stderr.String(), "swav: error: ") {
+			reported := strings.Contains(stdout.String(), tc.stdout) && tc.stdout != "" // what is wrong, already
+			if code != 0 && !reported && !strings.HasPrefix(stderr.String(), "swav: error: ") {
 				t.Errorf("standard error starts with %q", stderr.String())
 			}
 		})
+	}
+}
+
+// stripes is a PNG of 12 x 10 pixels.
+func stripes(t *testing.T, period int) []byte {
+	t.Helper()
+	img := image.NewRGBA(image.Rect(0, 0, 12, 10))
+	for p := range 12 * 10 {
+		v := byte(100 + 60*(p%period%2))
+		img.SetRGBA(p%12, p/12, color.RGBA{v, v / 2, 90, 255})
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func writeFile(t *testing.T, data []byte, dir, name string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -27,9 +27,20 @@ func newTrain() *cobra.Command {
 directory: checkpoints, metrics.jsonl, TensorBoard events, the resolved
 recipe.toml, and at the end prototypes.png and report.html.
 
-SRC is a folder of images (nested or flat; sub-folders of the first level are
-taken as labels, which are used for the evaluation only), idx files
-(Fashion-MNIST) or CIFAR binary batches.
+SRC is one of
+  a folder of images, nested or flat; links are followed. Sub-folders of the
+      first level are taken as labels, which are used for the evaluation only
+  a file list (.txt, .lst, .csv, .tsv): a path a line and perhaps a label
+  shards: tar files in WebDataset's convention (.tar, .tar.gz, .tar.zst) or
+      Hugging Face's parquet files; a folder of them, a file, or a pattern such
+      as 'data-{000..123}.tar', here or at http(s)://, s3:// or gs://
+  idx files (Fashion-MNIST) or CIFAR binary batches
+  a stream, which is trained on by steps (train.steps): - for standard input (a
+      tar stream or a list of paths), watch:FOLDER for images as they arrive,
+      repeat:SHARDS for shards again and again without reading them all first
+
+Fetched and unpacked shards are kept in the user's cache folder, at most
+data.cache_gb of them.
 
 The recipe says everything else: see ` + "`swav recipes`" + `. The recipe auto chooses by the
 data, the machine and --time, and prints why.
@@ -38,6 +49,8 @@ Ctrl-C saves and leaves; --resume goes on exactly where the run stopped. Exit
 status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 		Example: `  swav train --recipe auto --data ~/photos --run runs/photos --time 30m
   swav train --recipe cifar10 --data ~/cifar10 --run runs/c10 --set optim.lr=2e-3
+  swav train --data 's3://bucket/data-{000000..000123}.tar' --run runs/s3 --time 8h
+  tar cf - photos | swav train --data - --run runs/stream --time 1h
   swav train --resume --run runs/c10`,
 		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -64,11 +77,6 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 				if o.Recipe, o.Notes, err = chooseRecipe(c, recipe, data, budget, set); err != nil {
 					return err
 				}
-				for _, s := range set {
-					if err := o.Recipe.Set(s); err != nil {
-						return usageError{hint(err, "`swav recipes --keys` lists the keys")}
-					}
-				}
 			} else if len(set) > 0 {
 				return usageError{hint(errors.New("--set with --resume: a resumed run keeps its recipe"), "to change it, edit recipe.toml in the run directory, or start a new --run")}
 			}
@@ -89,7 +97,7 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 	}
 	f := c.Flags()
 	f.StringVar(&recipe, "recipe", "", "built-in recipe or TOML file (default auto)")
-	f.StringVar(&data, "data", "", "images: folder, idx files, CIFAR batches")
+	f.StringVar(&data, "data", "", "images: folder, list, shards, URLs of shards, idx files, CIFAR batches, or a stream (- for standard input)")
 	f.StringVar(&dir, "run", "", "run directory (required)")
 	f.BoolVar(&resume, "resume", false, "go on with the run in --run")
 	f.StringArrayVar(&set, "set", nil, "change a key of the recipe: KEY=VALUE; may be repeated")
@@ -98,8 +106,21 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 	return c
 }
 
-// chooseRecipe loads a recipe, or has auto choose one.
+// chooseRecipe loads a recipe, or has auto choose one, and sets the user's keys.
 func chooseRecipe(c *cobra.Command, name, data string, budget time.Duration, set []string) (*config.Recipe, []string, error) {
+	r, notes, err := loadOrChoose(c, name, data, budget, set)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range set {
+		if err := r.Set(s); err != nil {
+			return nil, nil, usageError{hint(err, "`swav recipes --keys` lists the keys")}
+		}
+	}
+	return r, notes, nil
+}
+
+func loadOrChoose(c *cobra.Command, name, data string, budget time.Duration, set []string) (*config.Recipe, []string, error) {
 	if name != "" && !strings.EqualFold(name, "auto") {
 		r, err := config.Load(name)
 		return r, nil, err
@@ -107,7 +128,7 @@ func chooseRecipe(c *cobra.Command, name, data string, budget time.Duration, set
 	if budget == 0 {
 		budget = 30 * time.Minute
 	}
-	r, choices, err := train.Auto(c.Context(), data, budget, set...)
+	r, choices, err := train.Auto(c.Context(), data, budget, reportNote(c), set...)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -115,7 +115,7 @@ func verifyAugment(w io.Writer, dirs []string, asJSON bool) error {
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%s  (%s): %s\n", r.Case, r.Decoder, verdict(r.Pass))
+		fmt.Fprintf(w, "%s  (%s, %s): %s\n", r.Case, r.Decoder, r.Kernels, verdict(r.Pass))
 		tw := tabwriter.NewWriter(w, 2, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprintln(tw, "stage\tmean\tlimit\tp99.9\tlimit\t\t")
 		for _, s := range r.Stages {

@@ -30,11 +30,6 @@ static dnnl_status_t desc_tag(desc *d, int n, const dnnl_dims_t dims, dnnl_data_
 static const_desc desc_ref(const desc *d) { return *d; }
 static void desc_free(desc *d) { dnnl_memory_desc_destroy(*d); }
 static size_t desc_size(const_desc d) { return dnnl_memory_desc_get_size(d); }
-static const_desc desc_of(const_dnnl_memory_t m) {
-	const_desc d = NULL;
-	dnnl_memory_get_memory_desc(m, &d);
-	return d;
-}
 
 static dnnl_status_t pd_forward(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dnnl_primitive_attr_t a, int inference, desc *x, desc *w, desc *b, desc *y, const dnnl_dims_t stride, const dnnl_dims_t pad) {
 	dnnl_dims_t dilate = {0, 0};
@@ -60,11 +55,6 @@ static dnnl_status_t desc_tag(desc *d, int n, const dnnl_dims_t dims, dnnl_data_
 static const_desc desc_ref(const desc *d) { return d; }
 static void desc_free(desc *d) { (void)d; }
 static size_t desc_size(const_desc d) { return dnnl_memory_desc_get_size(d); }
-static const_desc desc_of(const_dnnl_memory_t m) {
-	const_desc d = NULL;
-	dnnl_memory_get_memory_desc(m, &d);
-	return d;
-}
 
 static dnnl_status_t pd_forward(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dnnl_primitive_attr_t a, int inference, desc *x, desc *w, desc *b, desc *y, const dnnl_dims_t stride, const dnnl_dims_t pad) {
 	dnnl_convolution_desc_t c;
@@ -83,6 +73,12 @@ static dnnl_status_t pd_weights(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dnnl
 }
 
 #endif
+
+static const_desc desc_of(const_dnnl_memory_t m) {
+	const_desc d = NULL;
+	dnnl_memory_get_memory_desc(m, &d);
+	return d;
+}
 
 struct swav_dnn {
 	dnnl_engine_t engine;

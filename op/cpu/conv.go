@@ -70,10 +70,11 @@ func (b *Backend) NewConv(p op.ConvParams) (op.Conv, error) {
 // same bits.
 func (b *Backend) ownGradient(p op.ConvParams) bool {
 	faster := p.Kernel == 1 || p.Stride > 1 || p.OutHeight()*p.OutWidth() < 16
-	return faster && !p.Inference && p.In >= 16 && p.Out >= 16 && b.vectors512(p.DType) && C.swav_wgrad_available(flag(p.DType == op.BFloat16)) != 0
+	return faster && !p.Inference && p.In >= 16 && p.Out >= 16 && b.vectors512(p.DType)
 }
 
-// vectors512 tells whether kernels of 512 bits are wanted for a type.
+// vectors512 tells whether kernels of 512 bits are wanted for a type, and the
+// processor has them: its table of kernels could be chosen.
 func (b *Backend) vectors512(d op.DType) bool { return b.wide512 && (b.dot || d != op.BFloat16) }
 
 func geometry(p op.ConvParams) C.swav_geometry {
@@ -241,9 +242,8 @@ func (c *conv) BackwardWeights(dw, x, dy op.Tensor) {
 		panic("cpu: backward weights of a convolution compiled for inference")
 	}
 	if c.ownGradient {
-		bf16 := flag(c.p.DType == op.BFloat16)
-		if m := c.b.temp(int64(C.swav_wgrad_scratch(&c.g, bf16, c.b.threads))); m != nil {
-			C.swav_wgrad(f32(dw), ptr(x), ptr(dy), unsafe.Pointer(whole(m)), &c.g, bf16, c.b.threads)
+		if m := c.b.temp(int64(C.swav_wgrad_scratch(&c.g, c.b.threads))); m != nil {
+			C.swav_wgrad(f32(dw), ptr(x), ptr(dy), address(m), &c.g, bf16(x), c.b.threads)
 		}
 		return
 	}

@@ -6,5 +6,5 @@
 #pragma GCC target("avx2,fma,bmi,bmi2,f16c")
 #define TABLE swav_kernels_avx2
 #define ISA "avx2"
-#include "kernels.inc"
+#include "kernels_body.h"
 #endif

@@ -6,5 +6,5 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi,bmi2,f16c,prefer-vector-width=512")
 #define TABLE swav_kernels_avx512
 #define ISA "avx512"
-#include "kernels.inc"
+#include "kernels_body.h"
 #endif

@@ -5,7 +5,7 @@
 
 #define TABLE swav_kernels_base
 #define ISA "base"
-#include "kernels.inc"
+#include "kernels_body.h"
 
 const swav_kernels *swav_choose_kernels(const char *isa) {
 	const swav_kernels *tables[4] = {0};

@@ -13,12 +13,12 @@ import (
 	"swav/op"
 )
 
-// virtualCols is at least the columns of the kernels' virtual rows (kernels.inc,
+// virtualCols is at least the columns of the kernels' virtual rows (kernels_body.h,
 // fold).
 func virtualCols(c int) int { return max(c, 64) }
 
 // partial is scratch memory for the kernels' partial sums: the size of three
-// float64 per column and thread (kernels.inc, SUMS_SCRATCH).
+// float64 per column and thread (kernels_body.h, SUMS_SCRATCH).
 func (b *Backend) partial(c int) *C.double {
 	m := b.temp(int64(b.threads) * 3 * int64(virtualCols(c)) * 8)
 	if m == nil {

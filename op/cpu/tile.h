@@ -14,6 +14,9 @@
 
 enum { ROWS = 8, COLS = 32 };
 
+static inline int64_t up(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
 #define TARGET32 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 

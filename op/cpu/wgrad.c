@@ -29,8 +29,6 @@ enum { CHUNK = 256, PAD = 16 };
 // it threads share out input channels instead of pixels.
 #define PRIVATE (32 << 20)
 
-static inline int64_t up(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
-
 static int64_t sums_size(const swav_geometry *p) {
 	return p->kernel * p->kernel * up(p->out, COLS) * COLS * up(p->in, ROWS) * ROWS;
 }
@@ -42,14 +40,10 @@ static int private_sums(const swav_geometry *p, int nt) { return nt > 1 && sums_
 static int64_t panel_x(const swav_geometry *p) { return (CHUNK / 2 * ROWS + PAD) * up(p->in, ROWS); }
 static int64_t panel_dy(const swav_geometry *p) { return (CHUNK / 2 * COLS + PAD) * up(p->out, COLS); }
 
-int64_t swav_wgrad_scratch(const swav_geometry *p, int bf16, int nt) {
-	int64_t panels = (panel_x(p) + panel_dy(p)) * 4;
-	return nt * up(panels, 64) * 64 + (private_sums(p, nt) ? nt : 1) * sums_size(p) * 4;
-}
+static int64_t panel_bytes(const swav_geometry *p) { return up((panel_x(p) + panel_dy(p)) * 4, 64) * 64; }
 
-int swav_wgrad_available(int bf16) {
-	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-	       __builtin_cpu_supports("avx512dq") && (!bf16 || __builtin_cpu_supports("avx512bf16"));
+int64_t swav_wgrad_scratch(const swav_geometry *p, int nt) {
+	return nt * panel_bytes(p) + (private_sums(p, nt) ? nt : 1) * sums_size(p) * 4;
 }
 
 // walk goes through the output pixels and finds the row of x that a tap sees.
@@ -122,7 +116,7 @@ static coming what_comes(const void *x, const void *dy, const swav_geometry *p, 
 	coming c = {x, dy, 0, 0};
 	if (from >= to)
 		return c;
-	int64_t pixels = to - from < CHUNK * 2 / size ? to - from : CHUNK * 2 / size;
+	int64_t pixels = least(to - from, CHUNK * 2 / size);
 	c.dy = (const char *)dy + from * p->out * size;
 	c.dy_bytes = pixels * p->out * size;
 	if (p->kernel == 1 && p->stride == 1) {
@@ -137,7 +131,7 @@ TARGET static void part_bf16(float *sums, const uint16_t *x, const uint16_t *dy,
 	const int64_t tiles = up(p->in, ROWS), blocks = up(p->out, COLS);
 	const int64_t i0 = t0 * ROWS, n = (t1 * ROWS < p->in ? t1 * ROWS : p->in) - i0;
 	for (int64_t at = from; at < to; at += CHUNK) {
-		int64_t pixels = to - at < CHUNK ? to - at : CHUNK, steps = up(pixels, 2), next_x = steps * ROWS + PAD, next_dy = steps * COLS + PAD;
+		int64_t pixels = least(to - at, CHUNK), steps = up(pixels, 2), next_x = steps * ROWS + PAD, next_dy = steps * COLS + PAD;
 		for (int64_t k = 0; k < steps; k++) {
 			const uint16_t *a = dy + (at + 2 * k) * p->out;
 			pack_pair(pdy + k * COLS, a, 2 * k + 1 < pixels ? a + p->out : 0, p->out, COLS, next_dy);
@@ -164,7 +158,7 @@ TARGET32 static void part_fp32(float *sums, const float *x, const float *dy, flo
 	const int64_t tiles = up(p->in, ROWS), blocks = up(p->out, COLS);
 	const int64_t i0 = t0 * ROWS, n = (t1 * ROWS < p->in ? t1 * ROWS : p->in) - i0;
 	for (int64_t at = from; at < to; at += CHUNK / 2) {
-		int64_t steps = to - at < CHUNK / 2 ? to - at : CHUNK / 2, next_x = steps * ROWS + PAD, next_dy = steps * COLS + PAD;
+		int64_t steps = least(to - at, CHUNK / 2), next_x = steps * ROWS + PAD, next_dy = steps * COLS + PAD;
 		for (int64_t k = 0; k < steps; k++)
 			pack_one(pdy + k * COLS, dy + (at + k) * p->out, p->out, COLS, next_dy);
 		int64_t call = 0, calls = p->kernel * p->kernel * blocks * (t1 - t0);
@@ -188,7 +182,7 @@ TARGET32 static void part_fp32(float *sums, const float *x, const float *dy, flo
 void swav_wgrad(float *dw, const void *x, const void *dy, void *scratch, const swav_geometry *p, int bf16, int nt) {
 	const int64_t size = sums_size(p), tiles = up(p->in, ROWS), blocks = up(p->out, COLS), taps = p->kernel * p->kernel;
 	const int64_t pixels = p->batch * p->out_height * p->out_width;
-	const int64_t panels = up((panel_x(p) + panel_dy(p)) * 4, 64) * 64;
+	const int64_t panels = panel_bytes(p);
 	const int own = private_sums(p, nt), copies = own ? nt : 1;
 	float *all = (float *)((char *)scratch + nt * panels);
 #pragma omp parallel num_threads(nt)
@@ -233,8 +227,7 @@ void swav_wgrad(float *dw, const void *x, const void *dy, void *scratch, const s
 
 #else
 
-int swav_wgrad_available(int bf16) { return 0; }
-int64_t swav_wgrad_scratch(const swav_geometry *p, int bf16, int nt) { return 0; }
+int64_t swav_wgrad_scratch(const swav_geometry *p, int nt) { return 0; }
 void swav_wgrad(float *dw, const void *x, const void *dy, void *scratch, const swav_geometry *p, int bf16, int nt) {}
 
 #endif

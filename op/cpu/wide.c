@@ -141,7 +141,7 @@ void swav_wide_norm_backward(double *dx, double *dresidual, const double *dy, co
 #define NAME(f) f##_wide
 #define VALUE(v) (v)
 #define ROUND(v) (v)
-#include "pool.inc"
+#include "pool_body.h"
 
 void swav_wide_max_pool(double *y, uint8_t *index, const double *x, int64_t n, int64_t h, int64_t w, int64_t c, int64_t oh, int64_t ow, int kernel, int stride, int pad, int nt) {
 	max_pool_wide(y, index, x, n, h, w, c, oh, ow, kernel, stride, pad, nt);

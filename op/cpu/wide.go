@@ -20,21 +20,21 @@ func wide(t op.Tensor) bool { return t.DType == op.Float64 }
 
 // wideConv is a convolution of float64 activations by our own kernels.
 type wideConv struct {
-	b            *Backend
-	p            op.ConvParams
-	g            C.swav_geometry
-	forward      *hostmem.Memory // packed weights
-	backwardData *hostmem.Memory // nil where it is not needed
-	borrowed     bool            // packed weights belong to another convolution
-	norm         *hostmem.Memory // of a folded batch norm: moments [2, Out], float64, then gamma and beta, float32
+	b       *Backend
+	p       op.ConvParams
+	g       C.swav_geometry
+	weights packing
+	norm    *hostmem.Memory // of a folded batch norm: moments [2, Out], float64, then gamma and beta, float32
 }
 
 func newWideConv(b *Backend, p op.ConvParams) (op.Conv, error) {
 	c := &wideConv{b: b, p: p, g: geometry(p)}
 	var err error
-	if c.forward, err = hostmem.Alloc(8 * int64(C.swav_wide_packed(&c.g, 0))); err == nil && !p.Inference && !p.NoBackwardData {
-		c.backwardData, err = hostmem.Alloc(8 * int64(C.swav_wide_packed(&c.g, 1)))
+	var back int64
+	if !p.Inference && !p.NoBackwardData {
+		back = 8 * int64(C.swav_wide_packed(&c.g, 1))
 	}
+	c.weights, err = newPacking(8*int64(C.swav_wide_packed(&c.g, 0)), back)
 	if err == nil && p.Folded {
 		c.norm, err = hostmem.Alloc(8 * 4 * int64(p.Out))
 	}
@@ -47,37 +47,24 @@ func newWideConv(b *Backend, p op.ConvParams) (op.Conv, error) {
 
 // Close frees the convolution.
 func (c *wideConv) Close() {
-	c.freeWeights()
+	c.weights.free()
 	if c.norm != nil {
 		c.norm.Free()
 		c.norm = nil
 	}
 }
 
-func (c *wideConv) freeWeights() {
-	for _, m := range []*hostmem.Memory{c.forward, c.backwardData} {
-		if m != nil && !c.borrowed {
-			m.Free()
-		}
-	}
-	c.forward, c.backwardData = nil, nil
-}
-
 // ShareWeights takes the packed weights of from, whose layout is the same for
 // all images.
-func (c *wideConv) ShareWeights(from op.Conv) {
-	f := from.(*wideConv)
-	c.freeWeights()
-	c.forward, c.backwardData, c.borrowed = f.forward, f.backwardData, true
-}
+func (c *wideConv) ShareWeights(from op.Conv) { c.weights.borrow(from.(*wideConv).weights) }
 
 // SetWeights packs the weights for the forward pass and for the gradient of
 // the input.
 func (c *wideConv) SetWeights(w op.Tensor) {
 	op.CheckConvWeights(c.p, w)
-	C.swav_wide_pack(whole(c.forward), f32(w), &c.g, 0)
-	if c.backwardData != nil {
-		C.swav_wide_pack(whole(c.backwardData), f32(w), &c.g, 1)
+	C.swav_wide_pack(whole(c.weights.forward), f32(w), &c.g, 0)
+	if c.weights.back != nil {
+		C.swav_wide_pack(whole(c.weights.back), f32(w), &c.g, 1)
 	}
 }
 
@@ -98,7 +85,7 @@ func (c *wideConv) scratch() *C.double {
 // reason to fold: it follows the convolution, exact to the last digit.
 func (c *wideConv) SetFolded(w, gamma, beta, mean, variance op.Tensor, eps float64) {
 	op.CheckFolded(c.p, w, gamma, beta, mean, variance)
-	C.swav_wide_pack(whole(c.forward), f32(w), &c.g, 0)
+	C.swav_wide_pack(whole(c.weights.forward), f32(w), &c.g, 0)
 	moments, g, b := c.folded()
 	c.b.BatchNormRunning(moments, mean, variance, eps)
 	copy(hostmem.Float32(g), hostmem.Float32(gamma))
@@ -122,7 +109,7 @@ func (c *wideConv) ForwardFolded(y, x, residual op.Tensor) {
 		return
 	}
 	z := op.Tensor{Mem: m, Offset: size, Shape: y.Shape, DType: op.Float64}
-	C.swav_wide_forward(f64(z), f64(x), whole(c.forward), whole(m), &c.g, c.b.threads)
+	C.swav_wide_forward(f64(z), f64(x), whole(c.weights.forward), whole(m), &c.g, c.b.threads)
 	moments, gamma, beta := c.folded()
 	c.b.wideNormApply(y, z, moments, gamma, beta, residual, c.p.ReLU)
 }
@@ -131,18 +118,18 @@ func (c *wideConv) ForwardFolded(y, x, residual op.Tensor) {
 func (c *wideConv) Forward(y, x op.Tensor) {
 	op.CheckForward(c.p, y, x)
 	if s := c.scratch(); s != nil {
-		C.swav_wide_forward(f64(y), f64(x), whole(c.forward), s, &c.g, c.b.threads)
+		C.swav_wide_forward(f64(y), f64(x), whole(c.weights.forward), s, &c.g, c.b.threads)
 	}
 }
 
 // BackwardData computes dx from dy.
 func (c *wideConv) BackwardData(dx, dy op.Tensor) {
 	op.CheckConv(c.p, "backward data", dx, dy)
-	if c.backwardData == nil {
+	if c.weights.back == nil {
 		panic("cpu: backward data of a convolution compiled without it")
 	}
 	if s := c.scratch(); s != nil {
-		C.swav_wide_backward_data(f64(dx), f64(dy), whole(c.backwardData), s, &c.g, c.b.threads)
+		C.swav_wide_backward_data(f64(dx), f64(dy), whole(c.weights.back), s, &c.g, c.b.threads)
 	}
 }
 

@@ -10,13 +10,11 @@
 extern const swav_winograd swav_winograd_bf16_2, swav_winograd_fp32_2, swav_winograd_fp32_4;
 
 const swav_winograd *swav_choose_winograd(int bf16, int tile) {
-	if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))
-		return NULL;
 	if (!bf16)
 		return tile == 4 ? &swav_winograd_fp32_4 : &swav_winograd_fp32_2;
 	// With AMX the library's direct convolutions have eight times the products
 	// of the instruction that these kernels use.
-	if (tile != 2 || !__builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16"))
+	if (tile != 2 || __builtin_cpu_supports("amx-bf16"))
 		return NULL;
 	return &swav_winograd_bf16_2;
 }

@@ -20,8 +20,7 @@ type winogradConv struct {
 	p             op.ConvParams
 	k             *C.swav_winograd
 	g, back       C.swav_geometry // of forward and of backward data
-	u, uBack      *hostmem.Memory // transformed weights; uBack is nil where it is not needed
-	borrowed      bool            // they belong to another convolution
+	weights       packing         // transformed
 	followers     followers
 	folded        foldedWeights
 	forwardSize   int64 // of scratch memory
@@ -61,13 +60,14 @@ func newWinogradConv(b *Backend, p op.ConvParams, k *C.swav_winograd) (op.Conv, 
 		out_height: c.g.height, out_width: c.g.width, kernel: 3, stride: 1, pad: 2 - c.g.pad,
 	}
 	var err error
-	c.u, err = hostmem.Alloc(int64(C.winograd_weights_size(k, &c.g)))
-	c.forwardSize = int64(C.winograd_forward_scratch(k, &c.g, b.threads))
-	if err == nil && !p.Inference && !p.NoBackwardData {
-		c.uBack, err = hostmem.Alloc(int64(C.winograd_weights_size(k, &c.back)))
+	var back int64
+	if !p.Inference && !p.NoBackwardData {
+		back = int64(C.winograd_weights_size(k, &c.back))
 		c.backwardSize = int64(C.winograd_forward_scratch(k, &c.back, b.threads))
 	}
-	c.gradientBytes = int64(C.winograd_gradient_scratch(k, &c.g, b.threads))
+	c.weights, err = newPacking(int64(C.winograd_weights_size(k, &c.g)), back)
+	c.forwardSize = int64(C.winograd_forward_scratch(k, &c.g, b.threads))
+	c.gradientBytes = int64(C.winograd_gradient_scratch(k, &c.g))
 	if err == nil && p.Folded {
 		c.folded, err = newFoldedWeights(p)
 	}
@@ -80,24 +80,14 @@ func newWinogradConv(b *Backend, p op.ConvParams, k *C.swav_winograd) (op.Conv, 
 
 // Close frees the convolution.
 func (c *winogradConv) Close() {
-	c.freeWeights()
+	c.weights.free()
 	c.folded.free()
-}
-
-func (c *winogradConv) freeWeights() {
-	for _, m := range []*hostmem.Memory{c.u, c.uBack} {
-		if m != nil && !c.borrowed {
-			m.Free()
-		}
-	}
-	c.u, c.uBack = nil, nil
 }
 
 // ShareWeights takes from's transformed weights, or follows it.
 func (c *winogradConv) ShareWeights(from op.Conv) {
-	if f, ok := from.(*winogradConv); ok && f.k == c.k && (f.uBack == nil) == (c.uBack == nil) {
-		c.freeWeights()
-		c.u, c.uBack, c.borrowed = f.u, f.uBack, true
+	if f, ok := from.(*winogradConv); ok && f.k == c.k && (f.weights.back == nil) == (c.weights.back == nil) {
+		c.weights.borrow(f.weights)
 		return
 	}
 	follow(c, from)
@@ -114,9 +104,9 @@ func (c *winogradConv) SetWeights(w op.Tensor) {
 }
 
 func (c *winogradConv) transform(w *C.float) {
-	C.winograd_weights(c.k, address(c.u), w, &c.g, 0, c.b.threads)
-	if c.uBack != nil {
-		C.winograd_weights(c.k, address(c.uBack), w, &c.back, 1, c.b.threads)
+	C.winograd_weights(c.k, address(c.weights.forward), w, &c.g, 0, c.b.threads)
+	if c.weights.back != nil {
+		C.winograd_weights(c.k, address(c.weights.back), w, &c.back, 1, c.b.threads)
 	}
 }
 
@@ -135,7 +125,7 @@ func (c *winogradConv) run(y, x op.Tensor, u *hostmem.Memory, after C.swav_winog
 // Forward computes y from x.
 func (c *winogradConv) Forward(y, x op.Tensor) {
 	op.CheckForward(c.p, y, x)
-	c.run(y, x, c.u, C.swav_winograd_after{}, &c.g, c.forwardSize)
+	c.run(y, x, c.weights.forward, C.swav_winograd_after{}, &c.g, c.forwardSize)
 }
 
 // ForwardFolded computes y from x, with everything behind the convolution in
@@ -146,16 +136,16 @@ func (c *winogradConv) ForwardFolded(y, x, residual op.Tensor) {
 		c.b.Copy(y, residual)
 	}
 	after := C.swav_winograd_after{bias: slice32(c.folded.shifts(c.p)), residual: flag(c.p.Residual), relu: flag(c.p.ReLU)}
-	c.run(y, x, c.u, after, &c.g, c.forwardSize)
+	c.run(y, x, c.weights.forward, after, &c.g, c.forwardSize)
 }
 
 // BackwardData computes dx from dy.
 func (c *winogradConv) BackwardData(dx, dy op.Tensor) {
 	op.CheckConv(c.p, "backward data", dx, dy)
-	if c.uBack == nil {
+	if c.weights.back == nil {
 		panic("cpu: backward data of a convolution compiled without it")
 	}
-	c.run(dx, dy, c.uBack, C.swav_winograd_after{}, &c.back, c.backwardSize)
+	c.run(dx, dy, c.weights.back, C.swav_winograd_after{}, &c.back, c.backwardSize)
 }
 
 // BackwardWeights adds the gradient to dw.

@@ -26,7 +26,7 @@ typedef struct {
 typedef struct {
 	int64_t (*weights_size)(const swav_geometry *g);
 	int64_t (*forward_scratch)(const swav_geometry *g, int nt);
-	int64_t (*gradient_scratch)(const swav_geometry *g, int nt);
+	int64_t (*gradient_scratch)(const swav_geometry *g);
 	// weights transforms float32 OIHW [out][in][3][3] to u. With back, g is the geometry
 	// of the way back (from dy to dx), whose weights are w [in][out][3][3], rotated.
 	void (*weights)(void *u, const float *w, const swav_geometry *g, int back, int nt);
@@ -35,14 +35,15 @@ typedef struct {
 	void (*gradient)(float *dw, const void *x, const void *dy, void *scratch, const swav_geometry *g, int nt);
 } swav_winograd;
 
-// swav_choose_winograd returns the kernels for a tile of 2 or 4, NULL where this
-// processor or this build has none, or where direct convolutions are faster (AMX).
+// swav_choose_winograd returns the kernels for a tile of 2 or 4, for a processor
+// with AVX-512 and, for bfloat16, its dot product; NULL where there are none, or
+// where direct convolutions are faster (AMX).
 const swav_winograd *swav_choose_winograd(int bf16, int tile);
 
 // Go cannot call through a C function pointer.
 static inline int64_t winograd_weights_size(const swav_winograd *k, const swav_geometry *g) { return k->weights_size(g); }
 static inline int64_t winograd_forward_scratch(const swav_winograd *k, const swav_geometry *g, int nt) { return k->forward_scratch(g, nt); }
-static inline int64_t winograd_gradient_scratch(const swav_winograd *k, const swav_geometry *g, int nt) { return k->gradient_scratch(g, nt); }
+static inline int64_t winograd_gradient_scratch(const swav_winograd *k, const swav_geometry *g) { return k->gradient_scratch(g); }
 static inline void winograd_weights(const swav_winograd *k, void *u, const float *w, const swav_geometry *g, int back, int nt) { k->weights(u, w, g, back, nt); }
 static inline void winograd_forward(const swav_winograd *k, void *y, const void *x, const void *u, swav_winograd_after after, void *scratch, const swav_geometry *g, int nt) { k->forward(y, x, u, after, scratch, g, nt); }
 static inline void winograd_gradient(const swav_winograd *k, float *dw, const void *x, const void *dy, void *scratch, const swav_geometry *g, int nt) { k->gradient(dw, x, dy, scratch, g, nt); }

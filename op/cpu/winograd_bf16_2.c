@@ -5,5 +5,5 @@
 #define BF16 1
 #define TILE 2
 #define NAME swav_winograd_bf16_2
-#include "winograd.inc"
+#include "winograd_body.h"
 #endif

@@ -5,5 +5,5 @@
 #define BF16 0
 #define TILE 2
 #define NAME swav_winograd_fp32_2
-#include "winograd.inc"
+#include "winograd_body.h"
 #endif

@@ -7,32 +7,34 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-// Adds n rows, from r on, to the sums a and b of float32. Values are shifted by
-// the first row, so that the squares of large means do not swamp the variance.
+// The vector of sums at p, or its first `part` elements where part is not 0.
+#ifndef SUMS_AT
+#define SUMS_AT(p) (part ? v_load_part_f(p, part) : v_load_f(p))
+#define SET_SUMS_AT(p, v) (part ? v_store_part_f(p, v, part) : v_store_f(p, v))
+#endif
+
+// Adds one vector of columns of n rows to the sums a and b, of float32. Values are
+// shifted by x's first row, so that the squares of large means do not swamp the
+// variance.
+INLINE void NAME(add_columns)(const T *x, const T *at, const int n, int64_t c, const int64_t part, float *a, float *b) {
+	V s = SUMS_AT(a), q = SUMS_AT(b), shift = part ? LOAD_PART(x, part) : LOAD(x);
+	for (int i = 0; i < n; i++) {
+		V v = (part ? LOAD_PART(at + i * c, part) : LOAD(at + i * c)) - shift;
+		s += v;
+		q += v * v;
+	}
+	SET_SUMS_AT(a, s);
+	SET_SUMS_AT(b, q);
+}
+
+// Adds n rows, from r on.
 INLINE void NAME(add_rows)(const T *x, int64_t r, const int n, int64_t c, float *a, float *b) {
 	const T *at = x + r * c;
 	int64_t j = 0;
-	for (; j + VL <= c; j += VL) {
-		V s = v_load_f(a + j), q = v_load_f(b + j), shift = LOAD(x + j);
-		for (int i = 0; i < n; i++) {
-			V v = LOAD(at + i * c + j) - shift;
-			s += v;
-			q += v * v;
-		}
-		v_store_f(a + j, s);
-		v_store_f(b + j, q);
-	}
-	if (j < c) {
-		int64_t m = c - j;
-		V s = v_load_part_f(a + j, m), q = v_load_part_f(b + j, m), shift = LOAD_PART(x + j, m);
-		for (int i = 0; i < n; i++) {
-			V v = LOAD_PART(at + i * c + j, m) - shift;
-			s += v;
-			q += v * v;
-		}
-		v_store_part_f(a + j, s, m);
-		v_store_part_f(b + j, q, m);
-	}
+	for (; j + VL <= c; j += VL)
+		NAME(add_columns)(x + j, at + j, n, c, 0, a + j, b + j);
+	if (j < c)
+		NAME(add_columns)(x + j, at + j, n, c, c - j, a + j, b + j);
 }
 
 static void NAME(norm_sums)(const void *xv, int64_t rows, int64_t c, double *sums, double *scratch, int nt) {
@@ -135,32 +137,27 @@ INLINE V NAME(incoming_part)(const T *dy, const T *dy2, const T *y, int has_dy2,
 	return relu ? v_where_positive(g, LOAD_PART(y, n)) : g;
 }
 
-// Adds n rows, from r on, to the sums of g and of g (x - mean) in float32.
+// Adds one vector of columns of n rows, which begins at element o, to the sums of g
+// and of g (x - mean), of float32.
+INLINE void NAME(add_backward_columns)(const T *dy, const T *dy2, const T *y, const T *x, const float *mean, int64_t o, const int n, int64_t c, const int64_t part, int has_dy2, int relu, float *a, float *b) {
+	V s = SUMS_AT(a), q = SUMS_AT(b), m = SUMS_AT(mean);
+	for (int i = 0; i < n; i++, o += c) {
+		const T *o2 = has_dy2 ? dy2 + o : 0, *oy = relu ? y + o : 0;
+		V g = part ? NAME(incoming_part)(dy + o, o2, oy, has_dy2, relu, part) : NAME(incoming)(dy + o, o2, oy, has_dy2, relu);
+		s += g;
+		q += g * ((part ? LOAD_PART(x + o, part) : LOAD(x + o)) - m);
+	}
+	SET_SUMS_AT(a, s);
+	SET_SUMS_AT(b, q);
+}
+
+// Adds n rows, from r on.
 INLINE void NAME(add_backward_rows)(const T *dy, const T *dy2, const T *y, const T *x, const float *mean, int64_t r, const int n, int64_t c, int has_dy2, int relu, float *a, float *b) {
 	int64_t j = 0;
-	for (; j + VL <= c; j += VL) {
-		V s = v_load_f(a + j), q = v_load_f(b + j), m = v_load_f(mean + j);
-		for (int i = 0; i < n; i++) {
-			int64_t o = (r + i) * c + j;
-			V g = NAME(incoming)(dy + o, has_dy2 ? dy2 + o : 0, relu ? y + o : 0, has_dy2, relu);
-			s += g;
-			q += g * (LOAD(x + o) - m);
-		}
-		v_store_f(a + j, s);
-		v_store_f(b + j, q);
-	}
-	if (j < c) {
-		int64_t rest = c - j;
-		V s = v_load_part_f(a + j, rest), q = v_load_part_f(b + j, rest), m = v_load_part_f(mean + j, rest);
-		for (int i = 0; i < n; i++) {
-			int64_t o = (r + i) * c + j;
-			V g = NAME(incoming_part)(dy + o, has_dy2 ? dy2 + o : 0, relu ? y + o : 0, has_dy2, relu, rest);
-			s += g;
-			q += g * (LOAD_PART(x + o, rest) - m);
-		}
-		v_store_part_f(a + j, s, rest);
-		v_store_part_f(b + j, q, rest);
-	}
+	for (; j + VL <= c; j += VL)
+		NAME(add_backward_columns)(dy, dy2, y, x, mean + j, r * c + j, n, c, 0, has_dy2, relu, a + j, b + j);
+	if (j < c)
+		NAME(add_backward_columns)(dy, dy2, y, x, mean + j, r * c + j, n, c, c - j, has_dy2, relu, a + j, b + j);
 }
 
 INLINE void NAME(backward_sums_rows)(const T *dy, const T *dy2, const T *y, const T *x, const float *mean, int64_t from, int64_t to, int64_t vc, int has_dy2, int relu, double *s, float *a) {

@@ -101,8 +101,8 @@ static inline const float *repeat(float *buf, const float *src, int64_t c, int64
 #define STORE(p, v) v_store_f(p, v)
 #define LOAD_PART(p, n) v_load_part_f(p, n)
 #define STORE_PART(p, v, n) v_store_part_f(p, v, n)
-#include "norm.inc"
-#include "pool.inc"
+#include "norm_body.h"
+#include "pool_body.h"
 #undef T
 #undef NAME
 #undef VALUE
@@ -120,8 +120,8 @@ static inline const float *repeat(float *buf, const float *src, int64_t c, int64
 #define STORE(p, v) v_store_b(p, v)
 #define LOAD_PART(p, n) v_load_part_b(p, n)
 #define STORE_PART(p, v, n) v_store_part_b(p, v, n)
-#include "norm.inc"
-#include "pool.inc"
+#include "norm_body.h"
+#include "pool_body.h"
 #undef T
 #undef NAME
 #undef VALUE
@@ -169,19 +169,21 @@ static void scale(float *x, float s, int64_t n, int nt) {
 		x[i] *= s;
 }
 
-// Sums of squares go from float32 to float64 every 256 elements.
-static double squares(const float *x, int64_t n) {
+// Sums of products go from float32 to float64 every 256 elements.
+static double dot_product(const float *x, const float *y, int64_t n) {
 	double sum = 0;
 	for (int64_t i = 0; i < n; i += 256) {
 		int64_t end = i + 256 < n ? i + 256 : n;
 		float s = 0;
 #pragma omp simd reduction(+ : s)
 		for (int64_t j = i; j < end; j++)
-			s += x[j] * x[j];
+			s += x[j] * y[j];
 		sum += s;
 	}
 	return sum;
 }
+
+static double squares(const float *x, int64_t n) { return dot_product(x, x, n); }
 
 // Squares in float64, for values beyond float32's squares.
 static double wide_squares(const float *x, int64_t n) {
@@ -301,23 +303,10 @@ static void weighted_columns(double *sums, const float *e, const float *v, int64
 	}
 }
 
-static double row_dot(const float *e, const float *u, int64_t k) {
-	double sum = 0;
-	for (int64_t i = 0; i < k; i += 256) {
-		int64_t end = i + 256 < k ? i + 256 : k;
-		float s = 0;
-#pragma omp simd reduction(+ : s)
-		for (int64_t j = i; j < end; j++)
-			s += e[j] * u[j];
-		sum += s;
-	}
-	return sum;
-}
-
 static void weigh_rows(float *v, const float *e, const float *u, int64_t rows, int64_t k, int nt) {
 #pragma omp parallel for num_threads(nt) if (rows * k > SMALL) schedule(static)
 	for (int64_t r = 0; r < rows; r++)
-		v[r] = (float)(1 / row_dot(e + r * k, u, k));
+		v[r] = (float)(1 / dot_product(e + r * k, u, k));
 }
 
 static void codes(float *out, const float *e, const float *u, const float *v, int64_t rows, int64_t k, int hard, int nt) {

@@ -36,8 +36,6 @@ INLINE vec load(const elem *p, int there) { return _mm512_maskz_loadu_ps(there ?
 INLINE void store(elem *p, vec v) { _mm512_storeu_ps(p, v); }
 #endif
 
-INLINE int64_t up(int64_t n, int64_t size) { return (n + size - 1) / size; }
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE vec k(float f) { return _mm512_set1_ps(f); }
 
 // The transforms of one dimension. Operands are s vectors apart.
@@ -451,9 +449,8 @@ static layout layout_of(const swav_geometry *g) {
 	return l;
 }
 
-static int64_t gradient_scratch(const swav_geometry *g, int nt) {
+static int64_t gradient_scratch(const swav_geometry *g) {
 	layout l = layout_of(g);
-	(void)nt;
 	return (l.groups * l.group + l.sums + ROWS * COLS) * 4;
 }
 

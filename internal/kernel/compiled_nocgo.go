@@ -1,0 +1,5 @@
+//go:build !cgo
+
+package kernel
+
+func compiled() []Set { return nil }
