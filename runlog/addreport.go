@@ -46,5 +46,5 @@ func AddToReport(path, name string, c *Comparison) error {
 	if err != nil {
 		return fmt.Errorf("add to report %s: %w", path, err)
 	}
-	return writeFile(path, append(append(bytes.Clone(page[:at]), table.Bytes()...), page[at:]...))
+	return WriteFile(path, append(append(bytes.Clone(page[:at]), table.Bytes()...), page[at:]...))
 }
