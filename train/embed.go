@@ -20,14 +20,20 @@ type EmbedOptions struct {
 	Run   string // run directory, or a checkpoint within
 	Data  string // source; "": the run's
 	Split string // dataset.Train (also "") or dataset.Test
-	Skip  func(id string, err error)
-	Note  func(text string) // told of what takes long; may be nil
+	// Images, if not nil, says which images of the source are shown, by number.
+	Images func(dataset.Source) ([]int, error)
+	Skip   func(id string, err error)
+	Note   func(text string) // told of what takes long; may be nil
+	// Progress, if not nil, is told how many images are done.
+	Progress func(done, total int)
 }
 
 // EmbeddedSource is the outcome of Embed, with the images' names.
 type EmbeddedSource struct {
 	*Embedded
-	Source dataset.Source
+	Source     dataset.Source
+	Checkpoint string // that it was embedded with
+	Arch       nn.Arch
 }
 
 // Rows names the embedded images.
@@ -51,10 +57,16 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &EmbeddedSource{Source: src}
+	var images []int // nil: all
+	if o.Images != nil {
+		if images, err = o.Images(src); err != nil {
+			return nil, err
+		}
+	}
+	out := &EmbeddedSource{Source: src, Checkpoint: t.saved.Path, Arch: t.net.Arch}
 	err = t.on(func(m *engine.Model, precision op.DType) error {
-		v := &viewer{recipe: t.recipe, precision: precision, skip: o.Skip}
-		out.Embedded, err = v.embed(ctx, m, src, nil)
+		v := &viewer{recipe: t.recipe, precision: precision, skip: o.Skip, progress: o.Progress}
+		out.Embedded, err = v.embed(ctx, m, src, images)
 		return err
 	})
 	if err == nil && len(out.Index) == 0 {
