@@ -47,6 +47,68 @@ func (o LinearOptions) check() error {
 	return nil
 }
 
+// LinearTrainer fits linear classifiers by SGD to batches that the caller brings, such
+// as features of augmented views: one for every learning rate and weight decay.
+type LinearTrainer struct {
+	o       LinearOptions
+	classes int
+	gemm    Gemm
+	sgds    []*sgd // one for each weight decay
+}
+
+// NewLinearTrainer takes Classes and Gemm of the options. C has no meaning here.
+func NewLinearTrainer(dim int, l LinearOptions, o Options) (*LinearTrainer, error) {
+	l.C = nil
+	if err := l.check(); err != nil {
+		return nil, err
+	}
+	if dim < 1 || o.Classes < 1 {
+		return nil, fmt.Errorf("linear: %d features, %d classes: want 1 or more", dim, o.Classes)
+	}
+	t := &LinearTrainer{o: l, classes: o.Classes, gemm: o.Gemm.orDefault()}
+	for _, decay := range l.WeightDecay {
+		t.sgds = append(t.sgds, newSGD(dim, l, decay, o.Classes, t.gemm))
+	}
+	return t, nil
+}
+
+// Step learns from a batch of at most o.Batch rows, in an epoch counted from 0.
+func (t *LinearTrainer) Step(features []float32, labels []int, epoch int) error {
+	batch := Set{Dim: t.sgds[0].dim, Features: features, Labels: labels}
+	if err := batch.check("batch", t.classes); err != nil {
+		return fmt.Errorf("linear: %w", err)
+	}
+	if len(labels) > t.o.Batch {
+		return fmt.Errorf("linear: %d rows in a batch of %d", len(labels), t.o.Batch)
+	}
+	err := parallel(len(t.sgds), func(_, i int) error { return t.sgds[i].step(features, labels, t.o.fall(epoch)) })
+	if err != nil {
+		return fmt.Errorf("linear: %w", err)
+	}
+	return nil
+}
+
+// Report classifies queries.
+func (t *LinearTrainer) Report(query Set) (*LinearReport, error) {
+	if err := query.check("query", t.classes); err != nil {
+		return nil, fmt.Errorf("linear: %w", err)
+	}
+	report := &LinearReport{}
+	for _, s := range t.sgds {
+		rows, err := s.report(query)
+		if err != nil {
+			return nil, fmt.Errorf("linear: %w", err)
+		}
+		report.Rows = append(report.Rows, rows...)
+	}
+	return report, nil
+}
+
+// fall is PyTorch's CosineAnnealingLR: one factor for a whole epoch.
+func (o LinearOptions) fall(epoch int) float64 {
+	return (1 + math.Cos(math.Pi*float64(epoch)/float64(o.Epochs))) / 2
+}
+
 // Linear fits linear classifiers to the references' features and classifies the
 // queries: by SGD for every learning rate and weight decay, in one pass over the
 // features for all rates, and by L-BFGS to the optimum for every C.
@@ -69,19 +131,13 @@ func Linear(ctx context.Context, ref, query Set, l LinearOptions, o Options) (*L
 	if len(l.LR) > 0 {
 		rows := make([][]LinearRow, len(l.WeightDecay))
 		err := parallel(len(l.WeightDecay), func(_, i int) error {
-			s := newSGD(ref, l, l.WeightDecay[i], o.Classes, gemm)
-			heads, err := s.fit(ctx, bar)
-			if err != nil {
+			s := newSGD(ref.Dim, l, l.WeightDecay[i], o.Classes, gemm)
+			if err := s.fit(ctx, ref, bar); err != nil {
 				return err
 			}
-			for j, h := range heads {
-				top1, top5, err := h.accuracy(query, gemm)
-				if err != nil {
-					return err
-				}
-				rows[i] = append(rows[i], LinearRow{Solver: "sgd", LR: l.LR[j], WeightDecay: l.WeightDecay[i], Top1: percent(top1), Top5: percent(top5)})
-			}
-			return nil
+			var err error
+			rows[i], err = s.report(query)
+			return err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("linear: %w", err)
@@ -152,26 +208,25 @@ func (h *head) accuracy(query Set, gemm Gemm) (top1, top5 float64, err error) {
 // sgd trains one head for each learning rate on the same batches: side by side their
 // weights are one matrix [rates*classes, dim].
 type sgd struct {
-	ref         Set
+	dim         int
 	o           LinearOptions
 	weightDecay float64
 	classes     int
 	gemm        Gemm
 
-	w, v   []float32 // weights and momentum
-	b, vb  []float32 // of the biases
-	x, err []float32 // a batch of features, and scores, then their gradients
-	labels []int
+	w, v  []float32 // weights and momentum
+	b, vb []float32 // of the biases
+	err   []float32 // scores of a batch, then their gradients
 }
 
-func newSGD(ref Set, o LinearOptions, weightDecay float64, classes int, gemm Gemm) *sgd {
+func newSGD(dim int, o LinearOptions, weightDecay float64, classes int, gemm Gemm) *sgd {
 	rows := len(o.LR) * classes
-	s := &sgd{ref: ref, o: o, weightDecay: weightDecay, classes: classes, gemm: gemm,
-		w: make([]float32, rows*ref.Dim), v: make([]float32, rows*ref.Dim), b: make([]float32, rows), vb: make([]float32, rows),
-		x: make([]float32, o.Batch*ref.Dim), err: make([]float32, o.Batch*rows), labels: make([]int, o.Batch)}
+	s := &sgd{dim: dim, o: o, weightDecay: weightDecay, classes: classes, gemm: gemm,
+		w: make([]float32, rows*dim), v: make([]float32, rows*dim), b: make([]float32, rows), vb: make([]float32, rows),
+		err: make([]float32, o.Batch*rows)}
 	// All heads start alike, normal with deviation 0.01 as the original's.
 	rng := rand.New(rand.NewPCG(o.Seed, 0x11ea4))
-	one := s.w[:classes*ref.Dim]
+	one := s.w[:classes*dim]
 	for i := range one {
 		one[i] = float32(0.01 * rng.NormFloat64())
 	}
@@ -181,39 +236,50 @@ func newSGD(ref Set, o LinearOptions, weightDecay float64, classes int, gemm Gem
 	return s
 }
 
-func (s *sgd) fit(ctx context.Context, bar *progress) ([]*head, error) {
+// fit learns from features that are there as a whole.
+func (s *sgd) fit(ctx context.Context, ref Set, bar *progress) error {
 	rng := rand.New(rand.NewPCG(s.o.Seed, 0xba7c4))
-	n := s.ref.Len()
+	n := ref.Len()
+	x, labels := make([]float32, s.o.Batch*s.dim), make([]int, s.o.Batch)
 	for epoch := range s.o.Epochs {
-		// PyTorch's CosineAnnealingLR: one rate for a whole epoch.
-		fall := (1 + math.Cos(math.Pi*float64(epoch)/float64(s.o.Epochs))) / 2
 		order := rng.Perm(n)
 		for from := 0; from < n; from += s.o.Batch {
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return err
 			}
-			if err := s.step(order[from:min(from+s.o.Batch, n)], fall); err != nil {
-				return nil, err
+			batch := order[from:min(from+s.o.Batch, n)]
+			for i, at := range batch {
+				copy(x[i*s.dim:][:s.dim], ref.Row(at))
+				labels[i] = ref.Labels[at]
+			}
+			if err := s.step(x, labels[:len(batch)], s.o.fall(epoch)); err != nil {
+				return err
 			}
 		}
 		bar.add(1)
 	}
-	heads := make([]*head, len(s.o.LR))
-	for i := range heads {
-		at, size := i*s.classes, s.classes*s.ref.Dim
-		heads[i] = &head{classes: s.classes, dim: s.ref.Dim, w: s.w[i*size:][:size], b: s.b[at:][:s.classes]}
-	}
-	return heads, nil
+	return nil
 }
 
-// step learns from a batch of images.
-func (s *sgd) step(batch []int, fall float64) error {
-	n, dim, rows := len(batch), s.ref.Dim, len(s.b)
-	for i, at := range batch {
-		copy(s.x[i*dim:][:dim], s.ref.Row(at))
-		s.labels[i] = s.ref.Labels[at]
+// report classifies queries by each head.
+func (s *sgd) report(query Set) ([]LinearRow, error) {
+	var rows []LinearRow
+	for i, lr := range s.o.LR {
+		size := s.classes * s.dim
+		h := &head{classes: s.classes, dim: s.dim, w: s.w[i*size:][:size], b: s.b[i*s.classes:][:s.classes]}
+		top1, top5, err := h.accuracy(query, s.gemm)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, LinearRow{Solver: "sgd", LR: lr, WeightDecay: s.weightDecay, Top1: percent(top1), Top5: percent(top5)})
 	}
-	if err := s.gemm(false, true, n, rows, dim, s.x, dim, s.w, dim, 0, s.err, rows); err != nil {
+	return rows, nil
+}
+
+// step learns from a batch.
+func (s *sgd) step(x []float32, labels []int, fall float64) error {
+	n, dim, rows := len(labels), s.dim, len(s.b)
+	if err := s.gemm(false, true, n, rows, dim, x, dim, s.w, dim, 0, s.err, rows); err != nil {
 		return err
 	}
 	momentum, decay := float32(s.o.Momentum), float32(s.weightDecay)
@@ -223,14 +289,14 @@ func (s *sgd) step(batch []int, fall float64) error {
 	for i := range n {
 		for r := range s.o.LR {
 			row := s.err[i*rows+r*s.classes:][:s.classes]
-			softmaxGradient(row, s.b[r*s.classes:], s.labels[i], 1/float64(n))
+			softmaxGradient(row, s.b[r*s.classes:], labels[i], 1/float64(n))
 			for c, e := range row {
 				s.vb[r*s.classes+c] += e
 			}
 		}
 	}
 	// v = momentum v + errᵀ x, and the decay below.
-	if err := s.gemm(true, false, rows, dim, n, s.err, rows, s.x, dim, momentum, s.v, dim); err != nil {
+	if err := s.gemm(true, false, rows, dim, n, s.err, rows, x, dim, momentum, s.v, dim); err != nil {
 		return err
 	}
 	for r, lr := range s.o.LR {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -270,5 +271,48 @@ func TestReport(t *testing.T) {
 	}
 	if err := json.Unmarshal(text, &back); err != nil || back.Protocol != "knn" || len(back.Result.Rows) != 2 || back.Result.Rows[1].Top5 != 75 {
 		t.Errorf("%+v, %v", back, err)
+	}
+}
+
+// Batches that the caller brings are learnt from as those of Linear are.
+func TestLinearTrainer(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	ref, query := random(rng, 50, 6, 3), random(rng, 40, 6, 3)
+	l := LinearOptions{LR: []float64{0.1, 1}, WeightDecay: []float64{0, 1e-3}, Epochs: 5, Batch: 16, Momentum: 0.9, Seed: 4}
+	want, err := Linear(context.Background(), ref, query, l, Options{Classes: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trainer, err := NewLinearTrainer(6, l, Options{Classes: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := rand.New(rand.NewPCG(4, 0xba7c4))
+	for epoch := range l.Epochs {
+		perm := order.Perm(ref.Len())
+		for from := 0; from < len(perm); from += l.Batch {
+			var x []float32
+			var labels []int
+			for _, i := range perm[from:min(from+l.Batch, len(perm))] {
+				x, labels = append(x, ref.Row(i)...), append(labels, ref.Labels[i])
+			}
+			if err := trainer.Step(x, labels, epoch); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got, err := trainer.Report(query)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v; %v", got, want, err)
+	}
+	for what, err := range map[string]error{
+		"too many rows":         trainer.Step(make([]float32, 17*6), make([]int, 17), 0),
+		"an unknown class":      trainer.Step(make([]float32, 6), []int{3}, 0),
+		"a torn row":            trainer.Step(make([]float32, 7), []int{1}, 0),
+		"a number that is none": trainer.Step([]float32{0, 0, float32(math.NaN()), 0, 0, 0}, []int{1}, 0),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", what)
+		}
 	}
 }

@@ -14,10 +14,10 @@ const reportMark = "<!-- evaluations -->"
 
 var laterTable = template.Must(template.New("later").Parse(`{{.Begin}}<h2>{{.Caption}}</h2><div class="card scroll"><table><tr>{{range .Head}}<th>{{.}}</th>{{end}}</tr>{{range .Rows}}<tr>{{range .}}<td>{{.}}</td>{{end}}</tr>{{end}}</table></div>{{.End}}`))
 
-var plainName = regexp.MustCompile(`^[a-z]+$`)
+var plainName = regexp.MustCompile(`^[a-z]+(-[a-z0-9.]+)*$`)
 
 // AddToReport puts a table into a report that WriteReport wrote, in place of an
-// earlier one of that name (lower-case letters). A report that is not there, or is of
+// earlier one of that name (lower-case words, digits and points, with a - between). A report that is not there, or is of
 // another kind, stays as it is.
 func AddToReport(path, name string, c *Comparison) error {
 	if !plainName.MatchString(name) {

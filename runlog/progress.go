@@ -49,6 +49,17 @@ func (p *Progress) Stage(name string) func(done, total int) {
 	}
 }
 
+// Print shows a line that stays.
+func (p *Progress) Print(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.w
+	if p.bars != nil {
+		w = p.bars
+	}
+	fmt.Fprintln(w, text)
+}
+
 func (p *Progress) line(name string, done, total int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -20,10 +20,8 @@ type EmbedOptions struct {
 	Run   string // run directory, or a checkpoint within
 	Data  string // source; "": the run's
 	Split string // dataset.Train (also "") or dataset.Test
-	// Images, if not nil, says which images of the source are shown, by number.
-	Images func(dataset.Source) ([]int, error)
-	Skip   func(id string, err error)
-	Note   func(text string) // told of what takes long; may be nil
+	Skip  func(id string, err error)
+	Note  func(text string) // told of what takes long; may be nil
 	// Progress, if not nil, is told how many images are done.
 	Progress func(done, total int)
 }
@@ -31,9 +29,7 @@ type EmbedOptions struct {
 // EmbeddedSource is the outcome of Embed, with the images' names.
 type EmbeddedSource struct {
 	*Embedded
-	Source     dataset.Source
-	Checkpoint string // that it was embedded with
-	Arch       nn.Arch
+	Source dataset.Source
 }
 
 // Rows names the embedded images.
@@ -57,16 +53,10 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	var images []int // nil: all
-	if o.Images != nil {
-		if images, err = o.Images(src); err != nil {
-			return nil, err
-		}
-	}
-	out := &EmbeddedSource{Source: src, Checkpoint: t.saved.Path, Arch: t.net.Arch}
+	out := &EmbeddedSource{Source: src}
 	err = t.on(func(m *engine.Model, precision op.DType) error {
 		v := &viewer{recipe: t.recipe, precision: precision, skip: o.Skip, progress: o.Progress}
-		out.Embedded, err = v.embed(ctx, m, src, images)
+		out.Embedded, err = v.embed(ctx, m, src, nil)
 		return err
 	})
 	if err == nil && len(out.Index) == 0 {

@@ -1,15 +1,21 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 
+	"swav/checkpoint"
 	"swav/config"
 	"swav/dataset"
+	"swav/engine"
 	"swav/eval"
+	"swav/nn"
+	"swav/op"
 )
 
 // picker chooses the images that an evaluation looks at.
@@ -32,6 +38,8 @@ func (p picker) pick(train, test dataset.Source) (refs, queries []int, err error
 		}
 		perm := rand.New(rand.NewPCG(seed, 0x401d)).Perm(len(refs))
 		queries, refs = at(refs, perm[:cut]), at(refs, perm[cut:])
+		slices.Sort(queries) // in the order in which they lie
+		slices.Sort(refs)
 	}
 	refs = at(refs, sample(len(refs), p.references, seed))
 	return refs, at(queries, sample(len(queries), p.queries, seed)), nil
@@ -57,13 +65,124 @@ func at(x, index []int) []int {
 	return out
 }
 
+// Checkpoint is a network that was read from a run, for packages that go on from it.
+type Checkpoint struct {
+	Recipe *config.Recipe
+	Arch   nn.Arch
+	Path   string              // of the checkpoint
+	Dir    string              // of the run, or of best within it
+	Data   string              // the images that it was trained on
+	Model  []checkpoint.Tensor // weights and running statistics, torchvision's names
+
+	trained *trained
+}
+
+// OpenCheckpoint reads the newest checkpoint of a run directory, or a checkpoint within.
+func OpenCheckpoint(run string) (*Checkpoint, error) {
+	o := EmbedOptions{Run: run}
+	t, err := loadTrained(&o)
+	if err != nil {
+		return nil, err
+	}
+	_, file, err := findRun(run)
+	if err != nil {
+		return nil, err
+	}
+	return &Checkpoint{Recipe: t.recipe, Arch: t.net.Arch, Path: t.saved.Path, Dir: filepath.Dir(file), Data: o.Data, Model: t.saved.Model, trained: t}, nil
+}
+
+// On has do use the network, in evaluation mode, on a thread of its own.
+func (c *Checkpoint) On(do func(m *engine.Model, precision op.DType) error) error {
+	return c.trained.on(do)
+}
+
+// Parts are the labelled images of a source, as evaluations divide them.
+type Parts struct {
+	Refs    dataset.Source // of the part trained on
+	Queries dataset.Source // of the evaluation part, or held out of the other
+	Classes []string       // of both
+	Holdout bool           // queries are held-out training images: the data has no evaluation part
+}
+
+// OpenParts opens a source as a recipe reads it and divides it, with at most so many
+// references and queries (0: all). Note, if not nil, is told of what takes long.
+func OpenParts(ctx context.Context, r *config.Recipe, data string, references, queries int, note func(string)) (*Parts, error) {
+	o := dataOptions(ctx, r, dataset.Train)
+	o.Note = note
+	src, err := openSource(data, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := hasClasses(src); err != nil {
+		return nil, err
+	}
+	return divide(ctx, src, r, data, references, queries, note)
+}
+
+// divide is OpenParts with the part trained on.
+func divide(ctx context.Context, src dataset.Source, r *config.Recipe, data string, references, queries int, note func(string)) (*Parts, error) {
+	o := dataOptions(ctx, r, dataset.Test)
+	o.Note = note
+	test, err := openSource(data, o)
+	if err != nil && !errors.Is(err, dataset.ErrNoSplit) {
+		return nil, err
+	}
+	p := &Parts{Classes: src.Classes(), Holdout: err != nil}
+	if p.Holdout {
+		test = nil
+	} else if test = sameClasses(test, p.Classes); len(labelled(test)) == 0 {
+		return nil, fmt.Errorf("%s: no image of a class of %s, whose classes are %.200q", test.Name(), src.Name(), p.Classes)
+	}
+	refs, held, err := picker{r, references, queries}.pick(src, test)
+	if err != nil {
+		return nil, err
+	}
+	if p.Holdout {
+		test = src
+	}
+	p.Refs, p.Queries = dataset.Subset(src, refs), dataset.Subset(test, held)
+	return p, nil
+}
+
+// renumbered is a source whose labels count other classes.
+type renumbered struct {
+	dataset.Source
+	classes []string
+	number  []int // by own label; -1: not among the classes
+}
+
+// sameClasses gives a source the numbering of some classes, by name: a part of a data
+// set in which a class is missing counts on its own.
+func sameClasses(src dataset.Source, classes []string) dataset.Source {
+	if slices.Equal(src.Classes(), classes) {
+		return src
+	}
+	number := make([]int, len(src.Classes()))
+	for i, name := range src.Classes() {
+		number[i] = slices.Index(classes, name)
+	}
+	return &renumbered{src, classes, number}
+}
+
+func (r *renumbered) Classes() []string { return r.classes }
+
+func (r *renumbered) Label(i int) int {
+	if l := r.Source.Label(i); l >= 0 {
+		return r.number[l]
+	}
+	return -1
+}
+
 // EvalOptions name a trained network and the images to evaluate it with.
 type EvalOptions struct {
 	Run                 string // run directory, or a checkpoint within
 	Data                string // source; "": the run's
 	References, Queries int    // at most; 0: all
-	Skip                func(id string, err error)
-	Note                func(text string) // told of what takes long; may be nil
+	// Pool, if not 0, has features that are means of every Pool x Pool places of the
+	// last feature map, not of all (see NewPooledExtractor).
+	Pool int
+	Skip func(id string, err error)
+	Note func(text string) // told of what takes long; may be nil
 	// Progress, if not nil, gives for each stage a function that is told how many
 	// images are done.
 	Progress func(stage string) func(done, total int)
@@ -84,50 +203,39 @@ type EvalData struct {
 // from the part trained on, queries from the evaluation part, or, without one, from
 // held-out training images.
 func EvalFeatures(ctx context.Context, o EvalOptions) (*EvalData, error) {
-	ckpt, file, err := findRun(o.Run)
+	c, err := OpenCheckpoint(o.Run)
 	if err != nil {
 		return nil, err
 	}
-	r, err := config.Load(file)
+	p, err := OpenParts(ctx, c.Recipe, cmp.Or(o.Data, c.Data), o.References, o.Queries, o.Note)
 	if err != nil {
 		return nil, err
 	}
-	d := &EvalData{Dir: filepath.Dir(file), Checkpoint: ckpt}
-	p := picker{r, o.References, o.Queries}
-	embed := func(stage, split string, images func(dataset.Source) ([]int, error)) (*EmbeddedSource, error) {
-		e := EmbedOptions{Run: ckpt, Data: o.Data, Split: split, Images: images, Skip: o.Skip, Note: o.Note}
-		if o.Progress != nil {
-			e.Progress = o.Progress(stage)
+	d := &EvalData{Classes: p.Classes, Holdout: p.Holdout, Dir: c.Dir, Checkpoint: c.Path, Prototypes: c.Arch.Prototypes}
+	err = c.On(func(m *engine.Model, precision op.DType) error {
+		embed := func(stage string, src dataset.Source) (*Embedded, error) {
+			v := &viewer{recipe: c.Recipe, precision: precision, pool: o.Pool, skip: o.Skip}
+			if o.Progress != nil {
+				v.progress = o.Progress(stage)
+			}
+			e, err := v.embed(ctx, m, src, nil)
+			if err == nil && len(e.Index) == 0 {
+				err = fmt.Errorf("%s: none of %d images can be read", src.Name(), src.Len())
+			}
+			return e, err
 		}
-		return Embed(ctx, e)
-	}
-	queries, err := embed("queries", dataset.Test, func(test dataset.Source) ([]int, error) {
-		index := labelled(test)
-		return at(index, sample(len(index), p.queries, r.Train.Seed)), hasClasses(test)
-	})
-	if d.Holdout = errors.Is(err, dataset.ErrNoSplit); d.Holdout {
-		queries, err = embed("queries", dataset.Train, func(src dataset.Source) ([]int, error) {
-			_, index, err := p.pick(src, nil)
-			return index, errors.Join(hasClasses(src), err)
-		})
-	}
-	if err != nil {
-		return nil, err
-	}
-	refs, err := embed("references", dataset.Train, func(src dataset.Source) ([]int, error) {
-		var test dataset.Source
-		if !d.Holdout {
-			test = queries.Source
+		queries, err := embed("queries", p.Queries)
+		if err != nil {
+			return err
 		}
-		index, _, err := p.pick(src, test)
-		return index, errors.Join(hasClasses(src), err)
+		refs, err := embed("references", p.Refs)
+		if err != nil {
+			return err
+		}
+		d.Refs, d.Queries, d.Assigned = set(p.Refs, refs), set(p.Queries, queries), queries.Prototype
+		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	d.Refs, d.Queries, d.Classes = set(refs.Source, refs.Embedded), set(queries.Source, queries.Embedded), refs.Source.Classes()
-	d.Prototypes, d.Assigned = refs.Arch.Prototypes, queries.Prototype
-	return d, nil
+	return d, err
 }
 
 // hasClasses refuses data that nothing can be measured on.

@@ -80,3 +80,87 @@ func TestEvaluationsDuringTraining(t *testing.T) {
 		t.Errorf("error %v, want one that names eval.every", err)
 	}
 }
+
+// Means of every few places of a map, in the order channels, rows, columns; of all
+// places they are what the network pools itself.
+func TestPoolMap(t *testing.T) {
+	maps := make([]float32, 2*3*4*2) // two maps of 3x4 places and 2 channels
+	for i := range maps {
+		maps[i] = float32(i * i % 17)
+	}
+	at := func(n, y, x, c int) float64 { return float64(maps[((n*3+y)*4+x)*2+c]) }
+	got := poolMap([]float32{-1}, maps, 2, 3, 4, 2, 2)
+	if len(got) != 1+2*2*2*3 || got[0] != -1 {
+		t.Fatalf("%d numbers, the first %v", len(got), got[0])
+	}
+	i := 1
+	for n := range 2 {
+		for c := range 2 {
+			for y := range 2 {
+				for x := range 3 {
+					want := (at(n, y, x, c) + at(n, y, x+1, c) + at(n, y+1, x, c) + at(n, y+1, x+1, c)) / 4
+					if math.Abs(float64(got[i])-want) > 1e-6 {
+						t.Errorf("map %d, channel %d, place %d, %d: %v, want %v", n, c, y, x, got[i], want)
+					}
+					i++
+				}
+			}
+		}
+	}
+}
+
+// Larger features come out of the same images; a square larger than the map is refused
+// with the map's size.
+func TestPooledFeatures(t *testing.T) {
+	data, dir := photos(t, 20), t.TempDir()
+	if _, _, err := execute(context.Background(), Options{Recipe: recipe(t), Data: data, Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := EvalFeatures(context.Background(), EvalOptions{Run: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 12 pixels come to 6x6 places.
+	same, err := EvalFeatures(context.Background(), EvalOptions{Run: dir, Pool: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same.Refs.Dim != whole.Refs.Dim || len(same.Refs.Features) != len(whole.Refs.Features) {
+		t.Fatalf("%d features, want %d", same.Refs.Dim, whole.Refs.Dim)
+	}
+	for i, want := range whole.Refs.Features {
+		if got := same.Refs.Features[i]; math.Abs(float64(got-want)) > 1e-5*(1+math.Abs(float64(want))) {
+			t.Fatalf("feature %d: %v, want %v", i, got, want)
+		}
+	}
+	more, err := EvalFeatures(context.Background(), EvalOptions{Run: dir, Pool: 5})
+	if err != nil || more.Refs.Dim != 4*whole.Refs.Dim {
+		t.Errorf("%d features, want %d; %v", more.Refs.Dim, 4*whole.Refs.Dim, err)
+	}
+	if _, err := EvalFeatures(context.Background(), EvalOptions{Run: dir, Pool: 7}); err == nil || !strings.Contains(err.Error(), "6x6") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// An evaluation part that lacks a class, or has another, counts as the part trained on.
+func TestPartsShareClasses(t *testing.T) {
+	data := t.TempDir()
+	from := photos(t, 4)
+	for to, class := range map[string]string{"train/ape": "spots", "train/bee": "stripes", "train/cat": "spots", "val/cat": "spots", "val/bee": "stripes", "val/dog": "spots"} {
+		if err := os.CopyFS(filepath.Join(data, to), os.DirFS(filepath.Join(from, class))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := OpenParts(context.Background(), recipe(t), data, 0, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Join(p.Classes, " ") != "ape bee cat" || p.Holdout || p.Refs.Len() != 6 || p.Queries.Len() != 4 {
+		t.Fatalf("classes %v, %d references, %d queries, holdout %v", p.Classes, p.Refs.Len(), p.Queries.Len(), p.Holdout)
+	}
+	for i := range p.Queries.Len() {
+		if class, _, _ := strings.Cut(p.Queries.ID(i), "/"); p.Classes[p.Queries.Label(i)] != class {
+			t.Errorf("%s has class %s", p.Queries.ID(i), p.Classes[p.Queries.Label(i)])
+		}
+	}
+}

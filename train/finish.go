@@ -2,7 +2,6 @@ package train
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"image"
 	"math/rand/v2"
@@ -208,22 +207,11 @@ func percent(share float64, err error) (float64, error) { return 100 * share, er
 // evalSets are labelled references from the training part and queries from the
 // evaluation part, or, without one, held-out images of the training part.
 func (t *run) evalSets(ctx context.Context) (refs, queries dataset.Source, holdout bool, err error) {
-	test, err := OpenData(ctx, t.opts.Data, t.recipe, dataset.Test)
-	if err != nil && !errors.Is(err, dataset.ErrNoSplit) {
-		return nil, nil, false, err
-	}
-	p := picker{t.recipe, t.recipe.Eval.References, t.recipe.Eval.Queries}
-	if holdout = err != nil; holdout {
-		test = nil
-	}
-	r, q, err := p.pick(t.source, test)
+	p, err := divide(ctx, t.source, t.recipe, t.opts.Data, t.recipe.Eval.References, t.recipe.Eval.Queries, nil)
 	if err != nil {
 		return nil, nil, false, err
 	}
-	if holdout {
-		test = t.source
-	}
-	return dataset.Subset(t.source, r), dataset.Subset(test, q), holdout, nil
+	return p.Refs, p.Queries, p.Holdout, nil
 }
 
 func labels(src dataset.Source, index []int) []int {
@@ -246,6 +234,7 @@ func set(src dataset.Source, e *Embedded) eval.Set {
 type viewer struct {
 	recipe    *config.Recipe
 	precision op.DType
+	pool      int                        // 0: features are means over all places (NewPooledExtractor)
 	skip      func(id string, err error) // told of unreadable images; may be nil
 	progress  func(done, total int)      // may be nil
 }
@@ -259,7 +248,7 @@ func (v *viewer) embed(ctx context.Context, m *engine.Model, src dataset.Source,
 	if index == nil {
 		index = everything(src)
 	}
-	e, err := NewExtractor(m, EvalSize(v.recipe), min(featureBatch, max(1, len(index))), v.precision)
+	e, err := NewPooledExtractor(m, EvalSize(v.recipe), min(featureBatch, max(1, len(index))), v.precision, v.pool)
 	if err != nil {
 		return nil, err
 	}

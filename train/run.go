@@ -194,7 +194,7 @@ func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, er
 			return nil, err
 		}
 	}
-	t.state.Arch, t.state.Data = t.arch, t.opts.Data
+	t.state.Arch, t.state.Data = t.arch, dataset.Absolute(t.opts.Data) // for commands from other folders
 	t.schedule = schedule(r, t.res)
 	t.alarm = swav.Alarm{Warmup: t.warmup(), State: t.state.Alarm, Setting: swav.Setting{
 		Epsilon: r.SwAV.Epsilon, Hard: r.SwAV.Hard, FreezeSteps: t.res.FreezePrototypes, Hidden: r.Model.Hidden > 0,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,7 +39,7 @@ printed as JSON.`,
 			return usageError{hint(errors.New("no protocol given"), "name one: `%s --help` lists them", c.CommandPath())}
 		},
 	}
-	c.AddCommand(newEvalKNN(), newEvalLinear(), newEvalCluster(), newEvalRetrieval(), newEvalProbe())
+	c.AddCommand(newEvalKNN(), newEvalLinear(), newEvalFinetune(), newEvalCluster(), newEvalRetrieval(), newEvalProbe())
 	return c
 }
 
@@ -47,8 +48,14 @@ printed as JSON.`,
 type protocol struct {
 	name, data, run     string
 	references, queries int
+	pool                int // see train.EvalOptions
 	json                bool
 	progress            *runlog.Progress
+
+	// before, if not nil, checks flags. It may set whole, which then evaluates a run in
+	// the place of the features.
+	before func(*cobra.Command) error
+	whole  func(ctx context.Context, run string) (r *eval.Report, dir string, err error)
 }
 
 // command makes the command of a protocol. Evaluate gets the options that all
@@ -64,6 +71,11 @@ func (p *protocol) command(c *cobra.Command, evaluate func(context.Context, *tra
 	f.IntVar(&p.queries, "queries", 0, "at most this many images to evaluate; 0: all")
 	f.BoolVar(&p.json, "json", false, "print the result as JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if p.before != nil {
+			if err := p.before(c); err != nil {
+				return err
+			}
+		}
 		p.progress = runlog.NewProgress(c.ErrOrStderr())
 		report, dir, err := p.evaluate(c, args, evaluate)
 		p.progress.Close()
@@ -76,6 +88,15 @@ func (p *protocol) command(c *cobra.Command, evaluate func(context.Context, *tra
 }
 
 func (p *protocol) evaluate(c *cobra.Command, args []string, evaluate func(context.Context, *train.EvalData, eval.Options) (eval.Tabular, error)) (*eval.Report, string, error) {
+	if p.run != "" {
+		args = append([]string{p.run}, args...)
+	}
+	if err := p.check(c, args); err != nil {
+		return nil, "", err
+	}
+	if p.whole != nil {
+		return p.whole(c.Context(), args[0])
+	}
 	d, source, closeFiles, err := p.open(c, args)
 	if err != nil {
 		return nil, "", err
@@ -86,29 +107,40 @@ func (p *protocol) evaluate(c *cobra.Command, args []string, evaluate func(conte
 	if err != nil {
 		return nil, "", err
 	}
-	checkpoint := ""
+	checkpoint, name := "", p.name
 	if d.Checkpoint != "" {
 		checkpoint = filepath.Base(d.Checkpoint)
 	}
-	return &eval.Report{Protocol: p.name, Source: source, Checkpoint: checkpoint, References: d.Refs.Len(), Queries: d.Queries.Len(),
+	if p.pool != 0 {
+		name = fmt.Sprintf("%s-%dx%d", name, p.pool, p.pool)
+	}
+	return &eval.Report{Protocol: name, Source: source, Checkpoint: checkpoint, References: d.Refs.Len(), Queries: d.Queries.Len(),
 		Features: d.Refs.Dim, Classes: len(d.Classes), Holdout: d.Holdout, Seconds: time.Since(start).Seconds(), Result: result}, d.Dir, nil
+}
+
+// check looks at the arguments: a run, or two files of features.
+func (p *protocol) check(c *cobra.Command, args []string) error {
+	switch len(args) {
+	case 0:
+		return usageError{hint(errors.New("no run directory given"), "name it: %s RUN; `%s --help` has an example", c.CommandPath(), c.CommandPath())}
+	case 1:
+		if ext := filepath.Ext(args[0]); ext == ".npy" || ext == ".safetensors" {
+			return usageError{hint(fmt.Errorf("%s alone", args[0]), "name two files of features: references and queries")}
+		}
+	default:
+		if p.whole != nil || p.pool != 0 {
+			return usageError{fmt.Errorf("%s, %s: --augment and --pool need the images: name a run", args[0], args[1])}
+		}
+	}
+	return nil
 }
 
 // open computes or reads the features.
 func (p *protocol) open(c *cobra.Command, args []string) (d *train.EvalData, source string, closeFiles func(), err error) {
-	if p.run != "" {
-		args = append([]string{p.run}, args...)
-	}
-	switch len(args) {
-	case 0:
-		return nil, "", nil, usageError{hint(errors.New("no run directory given"), "name it: %s RUN; `%s --help` has an example", c.CommandPath(), c.CommandPath())}
-	case 2:
+	if len(args) == 2 {
 		return openFeatures(args[0], args[1])
 	}
-	if ext := filepath.Ext(args[0]); ext == ".npy" || ext == ".safetensors" {
-		return nil, "", nil, usageError{hint(fmt.Errorf("%s alone", args[0]), "name two files of features: references and queries")}
-	}
-	d, err = train.EvalFeatures(c.Context(), train.EvalOptions{Run: args[0], Data: p.data, References: p.references, Queries: p.queries,
+	d, err = train.EvalFeatures(c.Context(), train.EvalOptions{Run: args[0], Data: p.data, References: p.references, Queries: p.queries, Pool: p.pool,
 		Skip: reportSkip(c), Note: reportNote(c), Progress: p.progress.Stage})
 	return d, args[0], func() {}, err
 }
@@ -139,7 +171,7 @@ func (p *protocol) show(w io.Writer, r *eval.Report, dir string) error {
 			return err
 		}
 		table := r.Result.Table()
-		if err := runlog.AddToReport(filepath.Join(dir, "report.html"), p.name, &runlog.Comparison{Caption: r.Title(), Head: table[0], Rows: table[1:]}); err != nil {
+		if err := runlog.AddToReport(filepath.Join(dir, "report.html"), r.Protocol, &runlog.Comparison{Caption: r.Title(), Head: table[0], Rows: table[1:]}); err != nil {
 			return err
 		}
 	}
@@ -184,3 +216,25 @@ exp(similarity / temperature) as in Wu et al. 2018, and plain.`,
 	c.Flags().Float64Var(&temperature, "temperature", 0.07, "of weighted votes")
 	return c
 }
+
+// poolFlag is a flag such as 6x6.
+type poolFlag int
+
+func (p *poolFlag) String() string {
+	if *p == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%dx%d", int(*p), int(*p))
+}
+
+func (p *poolFlag) Set(s string) error {
+	a, b, ok := strings.Cut(s, "x")
+	n, err := strconv.Atoi(a)
+	if !ok || a != b || err != nil || n < 1 {
+		return errors.New("want a square of places, such as 6x6")
+	}
+	*p = poolFlag(n)
+	return nil
+}
+
+func (p *poolFlag) Type() string { return "NxN" }
