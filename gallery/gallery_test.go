@@ -56,6 +56,10 @@ func (s archived) Encoded(i int, buf *[]byte) error {
 	return nil
 }
 
+func (s archived) Decode(i int, _ []byte, dst *imgcodec.Image) error { return s.Load(i, dst) }
+
+var _ dataset.Encoded = archived{}
+
 // indexOf spreads the images of a source over prototypes.
 func indexOf(src dataset.Source, prototypes int) *index.Index {
 	x := &index.Index{Source: src, Dim: 3, Prototypes: prototypes}
