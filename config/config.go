@@ -25,7 +25,7 @@ type Recipe struct {
 	SwAV    SwAV    `toml:"swav" doc:"the method: codes by Sinkhorn-Knopp, swapped prediction, queue"`
 	Optim   Optim   `toml:"optim" doc:"the optimizer and its schedule"`
 	Train   Train   `toml:"train" doc:"the run"`
-	Eval    Eval    `toml:"eval" doc:"nearest-neighbour accuracy at the end, where the data has labels"`
+	Eval    Eval    `toml:"eval" doc:"what the features are worth, where the data has labels"`
 }
 
 // Data says what is read of the source given by --data.
@@ -131,7 +131,8 @@ type Train struct {
 	LogEvery        int      `toml:"log_every" range:"[1,1000000000]" doc:"steps between lines on the screen; metrics.jsonl has every step"`
 }
 
-// Eval is the evaluation at the end of a run (Wu et al. 2018, weighted kNN).
+// Eval is the evaluation at the end of a run (Wu et al. 2018, weighted kNN) and
+// those during it.
 type Eval struct {
 	K           int     `toml:"k" range:"[1,100000]" doc:"nearest neighbours that vote"`
 	Temperature float64 `toml:"temperature" range:"[0.001,10]" doc:"of the votes: exp(cosine / temperature)"`
@@ -139,6 +140,9 @@ type Eval struct {
 	Queries     int     `toml:"queries" range:"[0,1000000000]" doc:"at most this many images to classify; 0: all"`
 	Holdout     float64 `toml:"holdout" range:"[0,0.9]" doc:"share of the images kept as queries, where the source has no eval_split"`
 	Baselines   bool    `toml:"baselines" doc:"also classify by raw pixels and by the untrained network"`
+
+	Every    Duration `toml:"every" doc:"also evaluate this often during training, by protocol, and keep the best checkpoint as RUN/best; 0: at the end only"`
+	Protocol string   `toml:"protocol" oneof:"knn linear cluster" doc:"of the evaluations during training: knn and linear (logistic regression) by accuracy, cluster by the prototypes' NMI"`
 }
 
 // Default is the original's main recipe on one machine: ResNet-50 on ImageNet,
@@ -170,7 +174,7 @@ func Default() *Recipe {
 			Epochs: 200, Batch: 256, Accumulate: 1, Precision: "auto", Winograd: true, Backend: "auto", Seed: 31,
 			CheckpointEvery: Epochs(1), Keep: 3, LogEvery: 50,
 		},
-		Eval: Eval{K: 20, Temperature: 0.07, References: 20000, Queries: 10000, Holdout: 0.1, Baselines: true},
+		Eval: Eval{K: 20, Temperature: 0.07, References: 20000, Queries: 10000, Holdout: 0.1, Baselines: true, Every: Steps(0), Protocol: "knn"},
 	}
 }
 

@@ -56,6 +56,8 @@ type Encoded interface {
 	// Encoded reads the file of image i into *buf and reuses its memory. Its
 	// error names the image.
 	Encoded(i int, buf *[]byte) error
+	// Decode makes dst what Load would, of a file that Encoded has read.
+	Decode(i int, file []byte, dst *imgcodec.Image) error
 }
 
 // Sharded is a Source whose images lie in parts that cost something to open, so
@@ -260,14 +262,19 @@ func Key(id string) uint64 {
 // fileBuffers hold files while they are decoded.
 var fileBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// load reads and decodes image i of a source of files.
-func load(src Encoded, i int, dst *imgcodec.Image, o imgcodec.Options) error {
+// load is Load of a source of files.
+func load(src Encoded, i int, dst *imgcodec.Image) error {
 	buf := fileBuffers.Get().(*[]byte)
 	defer fileBuffers.Put(buf)
 	if err := src.Encoded(i, buf); err != nil {
 		return err
 	}
-	if err := imgcodec.DecodeInto(dst, *buf, o); err != nil {
+	return src.Decode(i, *buf, dst)
+}
+
+// decode is Decode of a source whose images decode by o.
+func decode(src Source, i int, file []byte, dst *imgcodec.Image, o imgcodec.Options) error {
+	if err := imgcodec.DecodeInto(dst, file, o); err != nil {
 		return fmt.Errorf("%s: %w", src.ID(i), err)
 	}
 	return nil

@@ -205,7 +205,12 @@ func (f *folder) Path(i int) string {
 	return filepath.Join(f.root, name)
 }
 
-func (f *folder) Load(i int, dst *imgcodec.Image) error { return load(f, i, dst, f.opts.Decode) }
+func (f *folder) Load(i int, dst *imgcodec.Image) error { return load(f, i, dst) }
+
+// Decode decodes a file that Encoded has read.
+func (f *folder) Decode(i int, file []byte, dst *imgcodec.Image) error {
+	return decode(f, i, file, dst, f.opts.Decode)
+}
 
 // Encoded reads the file of image i.
 func (f *folder) Encoded(i int, buf *[]byte) error {

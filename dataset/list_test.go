@@ -76,3 +76,20 @@ func FuzzList(f *testing.F) {
 		})
 	})
 }
+
+func TestFiles(t *testing.T) {
+	if _, err := Files(nil, Options{}); err == nil {
+		t.Error("no error without files")
+	}
+	src, err := Files([]string{"/nowhere/b.png", "a.jpg"}, Options{Channels: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if src.Len() != 2 || src.ID(0) != "/nowhere/b.png" || src.ID(1) != "a.jpg" || src.Label(0) != -1 || src.Channels() != 1 {
+		t.Errorf("%d files, %s, %s, label %d, %d channels", src.Len(), src.ID(0), src.ID(1), src.Label(0), src.Channels())
+	}
+	var img imgcodec.Image
+	if err := src.Load(0, &img); err == nil || !strings.Contains(err.Error(), "/nowhere/b.png") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -125,7 +125,12 @@ func (s *shards) ID(i int) string {
 	return p.base + "/" + p.samples[k].Key + p.samples[k].Suffix
 }
 
-func (s *shards) Load(i int, dst *imgcodec.Image) error { return load(s, i, dst, s.opts.Decode) }
+func (s *shards) Load(i int, dst *imgcodec.Image) error { return load(s, i, dst) }
+
+// Decode decodes a file that Encoded has read.
+func (s *shards) Decode(i int, file []byte, dst *imgcodec.Image) error {
+	return decode(s, i, file, dst, s.opts.Decode)
+}
 
 // Encoded reads the file of image i out of its shard.
 func (s *shards) Encoded(i int, buf *[]byte) error {

@@ -162,6 +162,11 @@ func (s *records) Encoded(i int, buf *[]byte) error {
 	return nil
 }
 
+// Decode decodes bytes that Encoded has given.
+func (s *records) Decode(i int, file []byte, dst *imgcodec.Image) error {
+	return decode(s, i, file, dst, s.list[i].decode)
+}
+
 var _ Encoded = (*records)(nil)
 
 // tarOptions are how shards are read under o.

@@ -77,18 +77,22 @@ type file struct {
 // is "raw".
 func (w *worker) read(src dataset.Source, i int) (file, error) {
 	var f file
-	if files, ok := src.(dataset.Encoded); ok {
-		if err := files.Encoded(i, &w.file); err != nil {
+	files, ok := src.(dataset.Encoded)
+	if !ok {
+		if err := src.Load(i, &w.img); err != nil {
 			return f, err
 		}
-		f.bytes = len(w.file)
-		f.info, _ = imgcodec.ReadInfo(w.file) // Load tells what is wrong, and names the image
+		f.info = imgcodec.Info{Format: "raw", W: w.img.W, H: w.img.H, C: w.img.C, Depth: 8, Orientation: 1}
+		return f, nil
 	}
-	if err := src.Load(i, &w.img); err != nil {
+	if err := files.Encoded(i, &w.file); err != nil {
 		return f, err
 	}
-	if f.info.Format == "" {
-		f.info = imgcodec.Info{Format: "raw", W: w.img.W, H: w.img.H, C: w.img.C, Depth: 8, Orientation: 1}
+	if err := files.Decode(i, w.file, &w.img); err != nil {
+		return f, err
 	}
-	return f, nil
+	f.bytes = len(w.file)
+	var err error
+	f.info, err = imgcodec.ReadInfo(w.file)
+	return f, err
 }

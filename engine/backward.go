@@ -17,11 +17,14 @@ func (c *compiler) headBackward(s *pass) ref {
 		switch l.Kind {
 		case nn.Scores:
 			dx := c.newBuffer(op.Float32, s.rows, l.InChannels)
-			w, dw := m.Param(l.Weight), m.Grad(l.Weight)
-			c.add(true, l.Name, "linear backward", 2*linearMACs(s.rows, l), []ref{dx}, func(at func(ref) op.Tensor) func() {
-				dx := at(dx)
+			w, dw, db := m.Param(l.Weight), m.Grad(l.Weight), op.Tensor{}
+			if l.Bias >= 0 {
+				db = m.Grad(l.Bias)
+			}
+			c.add(true, l.Name, "linear backward", 2*linearMACs(s.rows, l), []ref{x, dx}, func(at func(ref) op.Tensor) func() {
+				x, dx := c.scored(x, at), at(dx)
 				return func() {
-					b.LinearBackwardWeights(dw, op.Tensor{}, p.Embeddings, p.ScoreGrads)
+					b.LinearBackwardWeights(dw, db, x, p.ScoreGrads)
 					b.LinearBackwardData(dx, p.ScoreGrads, w)
 				}
 			})

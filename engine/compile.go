@@ -62,10 +62,12 @@ func (c *compiler) compile() error {
 		p.Inputs = append(p.Inputs, in)
 	}
 	fixed(&p.Features, rows, net.FeatureDim())
-	fixed(&p.Embeddings, rows, net.Arch.FeatureDim)
-	fixed(&p.Scores, rows, net.Arch.Prototypes)
+	if net.Embedding != nn.None {
+		fixed(&p.Embeddings, rows, net.Arch.FeatureDim)
+	}
+	fixed(&p.Scores, rows, net.Outputs())
 	if cfg.Train {
-		fixed(&p.ScoreGrads, rows, net.Arch.Prototypes)
+		fixed(&p.ScoreGrads, rows, net.Outputs())
 	}
 	if c.err != nil {
 		return fmt.Errorf("inputs and outputs of the plan: %w", c.err)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 
 	"swav/nn"
@@ -65,6 +66,9 @@ func (c *compiler) backbone(input, features op.Tensor, n int) *pass {
 				return func() { b.MaxPool(y, index, x, pool) }
 			})
 		case nn.AvgPool:
+			if p.Config.Map {
+				c.keepMap(x)
+			}
 			c.add(false, l.Name, "pool", 0, []ref{x}, func(at func(ref) op.Tensor) func() {
 				x := at(x)
 				return func() { b.AvgPool(features, x) }
@@ -72,6 +76,23 @@ func (c *compiler) backbone(input, features op.Tensor, n int) *pass {
 		}
 	}
 	return s
+}
+
+// keepMap appends a copy of the last feature map to a place that outlives the pass.
+func (c *compiler) keepMap(x ref) {
+	p := c.plan
+	b := p.Model.Backend
+	t, err := NewTensor(b, op.Float32, c.buffers[x].shape...)
+	if err != nil {
+		c.err = fmt.Errorf("last feature map: %w", err)
+		return
+	}
+	p.owned = append(p.owned, t.Mem)
+	p.Map = t
+	c.add(false, "map", "cast", 0, []ref{x}, func(at func(ref) op.Tensor) func() {
+		x := at(x)
+		return func() { b.Copy(t, x) }
+	})
 }
 
 // folded appends, in evaluation, a convolution with the batch norm that reads
@@ -238,13 +259,26 @@ func (c *compiler) head(rows int) *pass {
 				return func() { b.L2Normalize(p.Embeddings, norms, x) }
 			})
 		case nn.Scores:
-			w := m.Param(l.Weight)
-			c.add(false, l.Name, "linear forward", linearMACs(rows, l), nil, func(func(ref) op.Tensor) func() {
-				return func() { b.Linear(p.Scores, p.Embeddings, w, op.Tensor{}) }
+			w, bias := m.Param(l.Weight), op.Tensor{}
+			if l.Bias >= 0 {
+				bias = m.Param(l.Bias)
+			}
+			c.add(false, l.Name, "linear forward", linearMACs(rows, l), []ref{x}, func(at func(ref) op.Tensor) func() {
+				x := c.scored(x, at)
+				return func() { b.Linear(p.Scores, x, w, bias) }
 			})
 		}
 	}
 	return s
+}
+
+// scored is what the scores are computed from: the embeddings, which have a place of
+// their own, or the features x.
+func (c *compiler) scored(x ref, at func(ref) op.Tensor) op.Tensor {
+	if x == absent {
+		return c.plan.Embeddings
+	}
+	return at(x)
 }
 
 func linearMACs(rows int, l nn.Layer) int64 {

@@ -69,7 +69,7 @@ func (m *Model) Param(i int) op.Tensor { return part(m.Weights, m.Net.Params[i])
 // Grad is the gradient of parameter i.
 func (m *Model) Grad(i int) op.Tensor { return part(m.Grads, m.Net.Params[i]) }
 
-// Prototypes is the prototype matrix [K, FeatureDim].
+// Prototypes is the prototype matrix [K, FeatureDim]. A classifier has none.
 func (m *Model) Prototypes() op.Tensor { return m.Param(m.Net.Prototypes) }
 
 func (m *Model) buffer(i int) op.Tensor { return part(m.Buffers, m.Net.Buffers[i]) }

@@ -37,6 +37,9 @@ type Config struct {
 	// Train compiles forward (batch statistics, running statistics updated)
 	// and backward. Otherwise the plan only runs forward, on running statistics.
 	Train bool
+	// Map keeps the last feature map, before the average, as Plan.Map; with one crop
+	// group.
+	Map bool
 	// BatchNormEps and BatchNormMomentum default to PyTorch's 1e-5 and 0.1.
 	BatchNormEps, BatchNormMomentum float64
 }
@@ -63,9 +66,13 @@ type Plan struct {
 	Inputs []op.Tensor
 	// Features are the pooled features [views*Batch, FeatureDim], Embeddings
 	// the normalised embeddings, Scores the prototype scores; float32 and
-	// crop-major, valid after Forward.
+	// crop-major, valid after Forward. A classifier has no embeddings, and its scores
+	// are of classes, before the softmax.
 	Features, Embeddings, Scores op.Tensor
-	// ScoreGrads [views*Batch, K] is read by Backward; write it before.
+	// Map is the last feature map, float32 [views*Batch, height, width, FeatureDim],
+	// with Config.Map.
+	Map op.Tensor
+	// ScoreGrads, shaped like Scores, is read by Backward; write it before.
 	ScoreGrads op.Tensor
 
 	groups    []Group // merged
@@ -170,6 +177,9 @@ func Compile(m *Model, cfg Config) (*Plan, error) {
 	groups, err := merge(m.Net.Arch, cfg)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Map && len(groups) != 1 {
+		return nil, fmt.Errorf("feature maps of %d crop groups: want one group", len(groups))
 	}
 	precision := cfg.Precision
 	if !m.Backend.Supports(precision) {

@@ -98,7 +98,8 @@ func TestCropGroupsAreMerged(t *testing.T) {
 func TestBackwardIsTheSlopeOfForward(t *testing.T) {
 	bottleneck := tiny
 	bottleneck.Block, bottleneck.Stem, bottleneck.Hidden = nn.Bottleneck, nn.ImageNetStem, 0
-	for name, arch := range map[string]nn.Arch{"basic, small stem, hidden layer": tiny, "bottleneck, imagenet stem, linear head": bottleneck} {
+	archs := map[string]nn.Arch{"basic, small stem, hidden layer": tiny, "bottleneck, imagenet stem, linear head": bottleneck, "classifier": tiny.Classifier(4)}
+	for name, arch := range archs {
 		m := model(t, arch)
 		p := compile(t, m, engine.Config{Batch: 4, Groups: []engine.Group{{2, 12}, {1, 9}}, Train: true})
 		rng := rand.New(rand.NewPCG(1, 2))
@@ -155,6 +156,42 @@ func normal(rng *rand.Rand, n int) []float32 {
 		x[i] = float32(rng.NormFloat64())
 	}
 	return x
+}
+
+// The last feature map, averaged, is the features, whether the plan folds or not.
+func TestMapIsWhatIsPooled(t *testing.T) {
+	for _, d := range []op.DType{op.Float32, op.Float64} {
+		m := model(t, tiny.Classifier(3))
+		p := compile(t, m, engine.Config{Batch: 2, Groups: []engine.Group{{1, 12}}, Map: true, Precision: d, NoWidening: true})
+		m.Backend.Write(p.Inputs[0], normal(rand.New(rand.NewPCG(5, 6)), p.Inputs[0].Elems()))
+		p.SetWeights()
+		p.Forward()
+		x, features := make([]float32, p.Map.Elems()), make([]float32, p.Features.Elems())
+		m.Backend.Read(x, p.Map)
+		m.Backend.Read(features, p.Features)
+		if err := m.Backend.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if p.Embeddings.Present() || p.Scores.Cols() != 3 {
+			t.Errorf("a classifier with embeddings %v, scores %v", p.Embeddings, p.Scores)
+		}
+		c := p.Features.Cols()
+		if s := p.Map.Shape; s[0] != 2 || s[1] != 6 || s[2] != 6 || s[3] != c {
+			t.Fatalf("map %v of %d channels", s, c)
+		}
+		for i, want := range features {
+			var sum float64
+			for place := range 36 {
+				sum += float64(x[(i/c*36+place)*c+i%c])
+			}
+			if math.Abs(sum/36-float64(want)) > 1e-5*(1+math.Abs(float64(want))) {
+				t.Fatalf("%v: feature %d is %v, the map's mean %v", d, i, want, sum/36)
+			}
+		}
+	}
+	if _, err := engine.Compile(model(t, tiny), engine.Config{Batch: 2, Groups: []engine.Group{{1, 12}, {1, 8}}, Map: true}); err == nil {
+		t.Error("maps of two sizes in one tensor")
+	}
 }
 
 // An evaluation plan folds batch norm into convolutions in float32 and keeps

@@ -29,6 +29,9 @@ func (s Set) Len() int {
 	return len(s.Features) / s.Dim
 }
 
+// Row is the features of row i.
+func (s Set) Row(i int) []float32 { return s.Features[i*s.Dim:][:s.Dim] }
+
 // check finds what would make a comparison wrong without showing.
 func (s Set) check(what string, classes int) error {
 	switch n := s.Len(); {

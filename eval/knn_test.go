@@ -3,6 +3,7 @@ package eval
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -28,7 +29,7 @@ func naive(ref, query Set, k int, temperature float64, uniform, leaveOut bool) (
 			if leaveOut && r == q {
 				continue
 			}
-			all = append(all, pair{cosine(query.Features[q*query.Dim:][:query.Dim], ref.Features[r*ref.Dim:][:ref.Dim]), r})
+			all = append(all, pair{naiveCosine(query.Row(q), ref.Row(r)), r})
 		}
 		slices.SortStableFunc(all, func(a, b pair) int { return cmp.Compare(b.sim, a.sim) })
 		votes := map[int]float64{}
@@ -54,7 +55,7 @@ func naive(ref, query Set, k int, temperature float64, uniform, leaveOut bool) (
 	return predicted, top5
 }
 
-func cosine(a, b []float32) float64 {
+func naiveCosine(a, b []float32) float64 {
 	var ab, aa, bb float64
 	for i := range a {
 		ab += float64(a[i]) * float64(b[i])
@@ -224,6 +225,7 @@ func TestKNNLeavesInputsAlone(t *testing.T) {
 	}
 }
 
+// A lent product is used, and one that fails ends the search.
 func TestKNNOwnProduct(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	ref, query := random(rng, 1100, 5, 3), random(rng, 300, 5, 3)
@@ -231,15 +233,73 @@ func TestKNNOwnProduct(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := KNN(context.Background(), ref, query, Options{Product: func(dst, a, b []float32, m, n, k int) {
-		if len(dst) != m*n || len(a) != m*k || len(b) != n*k {
-			t.Errorf("slices of %d, %d, %d for %d x %d x %d", len(dst), len(a), len(b), m, n, k)
+	gonum := Gemm(nil).orDefault()
+	got, err := KNN(context.Background(), ref, query, Options{Gemm: func(ta, tb bool, m, n, k int, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) error {
+		if ta || !tb || len(c) < m*n {
+			t.Errorf("product %v %v of %d x %d into %d", ta, tb, m, n, len(c))
 		}
-		product(dst, a, b, m, n, k)
+		return gonum(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc)
 	}})
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("another result, %v", err)
 	}
+	torn := errors.New("torn")
+	_, err = KNN(context.Background(), ref, query, Options{Gemm: func(bool, bool, int, int, int, []float32, int, []float32, int, float32, []float32, int) error {
+		return torn
+	}})
+	if !errors.Is(err, torn) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// All rules in one pass give what each gives alone.
+func TestVotes(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	ref, query := random(rng, 700, 9, 5), random(rng, 290, 9, 5)
+	var rules []Rule
+	for _, k := range []int{1, 20, 200, 9999} {
+		rules = append(rules, Rule{K: k, Temperature: 0.07}, Rule{K: k, Uniform: true})
+	}
+	all, err := Votes(context.Background(), ref, query, rules, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range rules {
+		one, err := KNN(context.Background(), ref, query, Options{K: r.K, Uniform: r.Uniform})
+		if err != nil || !reflect.DeepEqual(one, all[i]) {
+			t.Errorf("%+v: %v alone, %v among others, %v", r, one.Top1, all[i].Top1, err)
+		}
+	}
+}
+
+// The candidates' order in one number, and the selection by it.
+func TestCandidates(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		sims := rapid.SliceOfN(rapid.Float32Range(-1, 1), 1, 80).Draw(t, "sims")
+		var all []candidate
+		for i, s := range sims {
+			c := newCandidate(s, i)
+			if c.similarity() != s || c.index() != i {
+				t.Fatalf("%v of %d became %v of %d", s, i, c.similarity(), c.index())
+			}
+			all = append(all, c)
+		}
+		order := make([]int, len(sims))
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sims[b], sims[a]) })
+		n := rapid.IntRange(1, len(all)).Draw(t, "n")
+		selectBest(all, n)
+		got := slices.Clone(all[:n])
+		slices.Sort(got)
+		slices.Reverse(got)
+		for i, c := range got {
+			if c.index() != order[i] && sims[c.index()] != sims[order[i]] {
+				t.Fatalf("place %d: %d, want %d", i, c.index(), order[i])
+			}
+		}
+	})
 }
 
 func TestKNNErrors(t *testing.T) {

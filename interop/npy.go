@@ -129,6 +129,18 @@ func ReadNPYHeader(r io.Reader) (NPYHeader, error) {
 	return h, nil
 }
 
+// Matrix is the size of a matrix of float32 in row order, which is what NPYWriter
+// writes; other arrays are an error.
+func (h NPYHeader) Matrix() (rows, cols int, err error) {
+	if h.DType != "<f4" || h.Fortran || len(h.Shape) != 2 {
+		return 0, 0, fmt.Errorf("array of type %s and shape %v: want a matrix of <f4 in row order", h.DType, h.Shape)
+	}
+	if _, ok := byteSize(h.Shape, 4); !ok {
+		return 0, 0, fmt.Errorf("matrix %d x %d is too large", h.Shape[0], h.Shape[1])
+	}
+	return h.Shape[0], h.Shape[1], nil
+}
+
 // ReadNPY reads a matrix of little-endian float32 in row order, as NPYWriter and
 // numpy.save write it. Memory grows with what r holds, not with what the header
 // claims.
@@ -140,20 +152,16 @@ func ReadNPY(r io.Reader) (rows, cols int, data []float32, err error) {
 	if err != nil {
 		return fail(err)
 	}
-	if h.DType != "<f4" || h.Fortran || len(h.Shape) != 2 {
-		return fail(fmt.Errorf("array of type %s and shape %v: want a matrix of <f4 in row order", h.DType, h.Shape))
-	}
-	size, ok := byteSize(h.Shape, 4)
-	if !ok {
-		return fail(fmt.Errorf("matrix %d x %d is too large", h.Shape[0], h.Shape[1]))
-	}
-	var buf bytes.Buffer
-	if _, err := io.CopyN(&buf, r, size); err != nil {
+	if rows, cols, err = h.Matrix(); err != nil {
 		return fail(err)
 	}
-	data = make([]float32, size/4)
+	var buf bytes.Buffer
+	if _, err := io.CopyN(&buf, r, int64(rows)*int64(cols)*4); err != nil {
+		return fail(err)
+	}
+	data = make([]float32, rows*cols)
 	for i := range data {
 		data[i] = math.Float32frombits(binary.LittleEndian.Uint32(buf.Bytes()[4*i:]))
 	}
-	return h.Shape[0], h.Shape[1], data, nil
+	return rows, cols, data, nil
 }

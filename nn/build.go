@@ -87,6 +87,13 @@ func (b *builder) head(a Arch) {
 	b.inHead, b.next = true, 1
 	var x Value
 	in := a.OutChannels()
+	if a.Classes > 0 {
+		b.net.Embedding, b.net.Prototypes = None, -1
+		w, bias := b.param("fc.weight", LinearWeight, in, a.Classes, in), b.param("fc.bias", LinearBias, in, a.Classes)
+		b.add(Layer{Kind: Scores, Name: "fc", In: x, Out: b.value(), InChannels: in, OutChannels: a.Classes, Weight: w, Bias: bias})
+		b.net.HeadVals = int(b.next)
+		return
+	}
 	if a.Hidden > 0 {
 		x = b.linear("projection_head.0", x, in, a.Hidden)
 		x = b.norm("projection_head.1", x, None, a.Hidden, true)

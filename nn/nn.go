@@ -48,6 +48,17 @@ type Arch struct {
 	Hidden     int // width of the projection head's hidden layer; 0: the head is one linear layer
 	FeatureDim int // of the embedding
 	Prototypes int // K
+	// Classes > 0 has a linear classifier of the pooled features (torchvision's layer
+	// fc) in the place of projection head and prototypes; Hidden, FeatureDim and
+	// Prototypes are then 0.
+	Classes int `json:",omitempty"`
+}
+
+// Classifier is the architecture with the same backbone and a linear classifier.
+func (a Arch) Classifier(classes int) Arch {
+	a.Layers = append([]int(nil), a.Layers...)
+	a.Hidden, a.FeatureDim, a.Prototypes, a.Classes = 0, 0, 0, classes
+	return a
 }
 
 // named are the depths that have a name.
@@ -92,6 +103,11 @@ func (a Arch) Validate() error {
 		return fmt.Errorf("network: width %v: want 0.125 to 5", a.Width)
 	case a.InChannels < 1 || a.InChannels > 1024:
 		return fmt.Errorf("network: %d input channels: want 1 to 1024", a.InChannels)
+	case a.Classes < 0 || a.Classes > 1<<20:
+		return fmt.Errorf("network: %d classes: want 1 to 1048576", a.Classes)
+	case a.Classes > 0 && (a.Hidden != 0 || a.FeatureDim != 0 || a.Prototypes != 0):
+		return fmt.Errorf("network: a classifier of %d classes has no head %d-%d with %d prototypes", a.Classes, a.Hidden, a.FeatureDim, a.Prototypes)
+	case a.Classes > 0: // the head is that classifier
 	case a.Hidden < 0 || a.Hidden > 1<<16:
 		return fmt.Errorf("network: hidden width %d: want 0 to 65536", a.Hidden)
 	case a.FeatureDim < 1 || a.FeatureDim > 1<<14:
@@ -137,6 +153,9 @@ func (a Arch) String() string {
 	if a.Width != 1 {
 		name += fmt.Sprintf(" width %g", a.Width)
 	}
+	if a.Classes > 0 {
+		return fmt.Sprintf("%s, %s stem, %d channel(s), %d classes", name, a.Stem, a.InChannels, a.Classes)
+	}
 	return fmt.Sprintf("%s, %s stem, %d channel(s), head %d-%d, %d prototypes", name, a.Stem, a.InChannels, a.Hidden, a.FeatureDim, a.Prototypes)
 }
 
@@ -157,7 +176,7 @@ const (
 	AvgPool               // global average, float32 out
 	Linear                // matrix product with bias where Bias is set
 	Normalize             // rows to unit length
-	Scores                // product with the prototypes
+	Scores                // product with the prototypes, or, with a bias, the classes' scores
 )
 
 // Layer is one entry of the list: Out is computed from In.
@@ -206,7 +225,7 @@ const (
 type Network struct {
 	Arch     Arch
 	Backbone []Layer // from an image batch to pooled features
-	Head     []Layer // from pooled features (value 0 of this list) to scores
+	Head     []Layer // from pooled features (value 0 of this list) to scores; of a classifier the last layer alone
 	Values   int     // number of values in Backbone
 	HeadVals int     // number of values in Head
 
@@ -215,12 +234,20 @@ type Network struct {
 	NumParams  int     // elements of the flat weight buffer
 	NumBuffers int     // elements of the flat buffer of running statistics
 
-	Embedding  Value // in Head: the normalised embedding
-	Prototypes int   // index into Params of prototypes.weight
+	Embedding  Value // in Head: the normalised embedding; None in a classifier
+	Prototypes int   // index into Params of prototypes.weight; -1 in a classifier
 }
 
 // FeatureDim is the dimension of the pooled backbone features.
 func (n *Network) FeatureDim() int { return n.Arch.OutChannels() }
+
+// Outputs is the number of scores of an image: prototypes, or classes.
+func (n *Network) Outputs() int {
+	if n.Arch.Classes > 0 {
+		return n.Arch.Classes
+	}
+	return n.Arch.Prototypes
+}
 
 // Param returns the index of a trainable parameter by name, or -1.
 func (n *Network) Param(name string) int { return find(n.Params, name) }

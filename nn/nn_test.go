@@ -150,6 +150,8 @@ func TestValidateRefuses(t *testing.T) {
 		"features":   func(a *Arch) { a.FeatureDim = -1 },
 		"prototypes": func(a *Arch) { a.Prototypes = 1 },
 		"hidden":     func(a *Arch) { a.Hidden = -1 },
+		"classes":    func(a *Arch) { *a = a.Classifier(-1) },
+		"both heads": func(a *Arch) { a.Classes = 10 },
 	} {
 		a := ok
 		change(&a)
@@ -159,5 +161,33 @@ func TestValidateRefuses(t *testing.T) {
 	}
 	if _, err := ResNet("resnet19"); err == nil {
 		t.Error("resnet19: no error")
+	}
+}
+
+// A classifier has the backbone of the network that it came from, and torchvision's fc.
+func TestClassifier(t *testing.T) {
+	a, _ := ResNet("resnet18")
+	n, err := Build(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Build(a.Classifier(1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.NumParams != 11689512 { // torchvision's resnet18
+		t.Errorf("%d parameters", c.NumParams)
+	}
+	head := len(c.Params) - 2
+	for i, p := range c.Params[:head] {
+		if q := n.Params[i]; p.Name != q.Name || p.Offset != q.Offset || p.Len != q.Len {
+			t.Errorf("parameter %+v, of the whole network %+v", p, q)
+		}
+	}
+	if w, b := c.Params[head], c.Params[head+1]; w.Name != "fc.weight" || w.Len != 512000 || b.Name != "fc.bias" || b.Len != 1000 {
+		t.Errorf("head %+v, %+v", w, b)
+	}
+	if c.Outputs() != 1000 || n.Outputs() != a.Prototypes || c.Embedding != None || len(c.Head) != 1 {
+		t.Errorf("%d and %d outputs, embedding %d, %d layers in the head", c.Outputs(), n.Outputs(), c.Embedding, len(c.Head))
 	}
 }

@@ -22,11 +22,13 @@ type Report struct {
 	Notes    []string // alarms and warnings of the run
 	Choices  []string // why auto chose what it chose
 	Metrics  []Metric
-	LnK      float64
-	K        int
-	Dim      int
-	Sheet    []byte // PNG; nil: none
-	Recipe   string // TOML
+	// Evaluations during training, in order of steps.
+	Evaluations []Evaluation
+	LnK         float64
+	K           int
+	Dim         int
+	Sheet       []byte // PNG; nil: none
+	Recipe      string // TOML
 }
 
 // Tile is a large number with its name.
@@ -77,7 +79,16 @@ func (r *Report) charts() []Chart {
 		return 100 * m.Time.Wait / m.Time.Seconds
 	})
 	wait.Zero = true
-	return []Chart{loss, entropy, perplexity, rank, marginal, lr, speed, wait}
+	all := []Chart{loss, entropy, perplexity, rank, marginal, lr, speed, wait}
+	if len(r.Evaluations) > 1 {
+		worth := Chart{Title: "Evaluation during training", Help: r.Evaluations[0].Protocol + ": accuracy in %, or NMI of cluster"}
+		for _, e := range r.Evaluations {
+			worth.X = append(worth.X, e.Step)
+			worth.Y = append(worth.Y, float64(e.Score))
+		}
+		all = append([]Chart{worth}, all...)
+	}
+	return all
 }
 
 // environment are facts of this binary and machine.
@@ -108,9 +119,10 @@ func WriteReport(path string, r *Report) error {
 		*Report
 		Charts      []Chart
 		Image       template.URL
+		Later       template.HTML
 		Environment [][2]string
 	}
-	v := view{Report: r, Environment: environment()}
+	v := view{Report: r, Environment: environment(), Later: reportMark}
 	if len(r.Metrics) > 0 {
 		v.Charts = r.charts()
 	}
@@ -158,6 +170,7 @@ ul{margin:0;padding-left:20px}li{margin:4px 0}.none{color:var(--faint)}
 <h1>{{.Title}}</h1><p class="sub">{{.Subtitle}}</p>
 {{if .Tiles}}<div class="tiles">{{range .Tiles}}<div class="tile{{if .Good}} good{{end}}"><b>{{.Value}}</b>{{.Name}}<small>{{.Help}}</small></div>{{end}}</div>{{end}}
 {{with .Table}}<h2>{{.Caption}}</h2><div class="card scroll"><table><tr>{{range .Head}}<th>{{.}}</th>{{end}}</tr>{{range .Rows}}<tr>{{range $i, $cell := .}}<td{{if $i}} class="n"{{end}}>{{$cell}}</td>{{end}}</tr>{{end}}</table></div>{{end}}
+{{.Later}}
 {{if .Notes}}<h2>Alarms and warnings</h2><div class="card"><ul>{{range .Notes}}<li>{{.}}</li>{{end}}</ul></div>{{end}}
 {{if .Image}}<h2>Prototypes and their nearest images</h2><div class="scroll"><img src="{{.Image}}" alt="Each row is a prototype with its nearest images"></div>{{end}}
 {{if .Charts}}<h2>The run</h2><div class="charts">{{range .Charts}}<div class="card"><h3>{{.Title}}</h3><small>{{.Help}}</small>{{svg .}}</div>{{end}}</div>{{end}}

@@ -2,6 +2,7 @@ package train
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"sort"
 	"time"
@@ -87,7 +88,7 @@ func Bench(b op.Backend, c BenchConfig) (*BenchResult, error) {
 		defer s.Close()
 		if c.Queue > 0 {
 			for i := range s.Method.Assign {
-				s.SetQueue(i, noise(c.Queue*c.Arch.FeatureDim), c.Queue)
+				s.SetQueue(i, embeddings(c.Queue, c.Arch.FeatureDim), c.Queue)
 			}
 		}
 		n := 0
@@ -174,6 +175,22 @@ func byKind(ops []OpTime) []OpTime {
 	}
 	sort.SliceStable(kinds, func(i, j int) bool { return kinds[i].Time > kinds[j].Time })
 	return kinds
+}
+
+// embeddings is [n, dim] noise with rows of length 1: scores of longer rows would
+// be as spread as no training's, and Sinkhorn would take its slow, logarithmic way.
+func embeddings(n, dim int) []float32 {
+	x := noise(n * dim)
+	for row := range slices.Chunk(x, dim) {
+		var sum float64
+		for _, v := range row {
+			sum += float64(v) * float64(v)
+		}
+		for i := range row {
+			row[i] /= float32(math.Sqrt(sum))
+		}
+	}
+	return x
 }
 
 // noise is n numbers that look like normalised pixels, the same each time.

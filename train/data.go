@@ -50,6 +50,12 @@ func ownChannels(src dataset.Source) int {
 	return own
 }
 
+// DataOptions are how a recipe reads a part of a source, dataset.Train or
+// dataset.Test.
+func DataOptions(ctx context.Context, r *config.Recipe, part string) dataset.Options {
+	return dataOptions(ctx, r, part)
+}
+
 func dataOptions(ctx context.Context, r *config.Recipe, part string) dataset.Options {
 	split := r.Data.Split
 	if part == dataset.Test {

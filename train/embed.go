@@ -23,6 +23,8 @@ type EmbedOptions struct {
 	Set   []string // changes of the recipe, as config.Recipe.Set takes them
 	Skip  func(id string, err error)
 	Note  func(text string) // told of what takes long; may be nil
+	// Progress, if not nil, is told how many images are done.
+	Progress func(done, total int)
 }
 
 // EmbeddedSource is the outcome of Embed, with the images' names.
@@ -54,7 +56,7 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 	}
 	out := &EmbeddedSource{Source: src}
 	err = t.on(func(m *engine.Model, precision op.DType) error {
-		v := &viewer{recipe: t.recipe, precision: precision, skip: o.Skip}
+		v := &viewer{recipe: t.recipe, precision: precision, skip: o.Skip, progress: o.Progress}
 		out.Embedded, err = v.embed(ctx, m, src, nil)
 		return err
 	})
@@ -106,6 +108,14 @@ func loadTrained(o *EmbedOptions) (*trained, error) {
 		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
 	}
 	return t, nil
+}
+
+// loadRun is loadTrained for those who need a run's directory.
+func loadRun(o *EmbedOptions) (*trained, error) {
+	if isForeign(o.Run) {
+		return nil, fmt.Errorf("%s holds weights and is no run directory: `swav train --init` makes a run of them, `swav embed` their features", o.Run)
+	}
+	return loadTrained(o)
 }
 
 // on has do use the network, on a thread of its own.

@@ -2,7 +2,6 @@ package train
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"image"
 	"math/rand/v2"
@@ -16,6 +15,7 @@ import (
 	"swav/imgcodec"
 	"swav/loader"
 	"swav/op"
+	"swav/op/cpu"
 )
 
 // Outcome is what a whole run came to.
@@ -151,10 +151,9 @@ func (t *run) knn(ctx context.Context, seen *viewer, m *engine.Model) (*KNNTable
 		return nil, err
 	}
 	table := &KNNTable{K: r.Eval.K, Temperature: r.Eval.Temperature, Baselines: r.Eval.Baselines, Holdout: holdout}
-	product := gemm(m.Backend)
 	compare := func(a, b *Embedded) (float64, error) {
 		res, err := eval.KNN(ctx, set(refs, a), set(queries, b), eval.Options{
-			K: min(r.Eval.K, len(a.Index)), Temperature: r.Eval.Temperature, Classes: len(refs.Classes()), Product: product})
+			K: min(r.Eval.K, len(a.Index)), Temperature: r.Eval.Temperature, Classes: len(refs.Classes()), Gemm: cpu.Gemm})
 		return 100 * res.Top1, err
 	}
 	// The network comes first, as the baselines see the images that it could read.
@@ -208,36 +207,11 @@ func percent(share float64, err error) (float64, error) { return 100 * share, er
 // evalSets are labelled references from the training part and queries from the
 // evaluation part, or, without one, held-out images of the training part.
 func (t *run) evalSets(ctx context.Context) (refs, queries dataset.Source, holdout bool, err error) {
-	e, seed := t.recipe.Eval, t.recipe.Train.Seed
-	labelled := func(src dataset.Source) dataset.Source {
-		var idx []int
-		for i := range src.Len() {
-			if src.Label(i) >= 0 {
-				idx = append(idx, i)
-			}
-		}
-		return dataset.Subset(src, idx)
-	}
-	train := labelled(t.source)
-	test, err := OpenData(ctx, t.opts.Data, t.recipe, dataset.Test)
-	switch {
-	case err == nil:
-		queries = labelled(test)
-		refs = train
-	case errors.Is(err, dataset.ErrNoSplit):
-		holdout = true
-		cut := max(1, int(e.Holdout*float64(train.Len())))
-		perm := rand.New(rand.NewPCG(seed, 0x401d)).Perm(train.Len())
-		if cut >= len(perm) {
-			return nil, nil, false, fmt.Errorf("%s: %d labelled images are too few to hold some out for evaluation", t.source.Name(), len(perm))
-		}
-		queries, refs = dataset.Subset(train, perm[:cut]), dataset.Subset(train, perm[cut:])
-	default:
+	p, err := divide(ctx, t.source, t.recipe, t.opts.Data, t.recipe.Eval.References, t.recipe.Eval.Queries, nil)
+	if err != nil {
 		return nil, nil, false, err
 	}
-	refs = dataset.Subset(refs, sample(refs.Len(), e.References, seed))
-	queries = dataset.Subset(queries, sample(queries.Len(), e.Queries, seed))
-	return refs, queries, holdout, nil
+	return p.Refs, p.Queries, p.Holdout, nil
 }
 
 func labels(src dataset.Source, index []int) []int {
@@ -255,22 +229,14 @@ func set(src dataset.Source, e *Embedded) eval.Set {
 	return eval.Set{Dim: len(e.Features) / max(1, len(e.Index)), Features: e.Features, Labels: labels(src, e.Index)}
 }
 
-// gemm lends a backend's products to package eval, where it has them.
-func gemm(b op.Backend) func(dst, x, y []float32, m, n, k int) {
-	if g, ok := b.(interface {
-		Product(dst, x, y []float32, m, n, k int)
-	}); ok {
-		return g.Product
-	}
-	return nil
-}
-
 // viewer shows images to networks as evaluation does: not augmented, at the
 // size of the largest crops.
 type viewer struct {
 	recipe    *config.Recipe
 	precision op.DType
+	pool      int                        // 0: features are means over all places (NewPooledExtractor)
 	skip      func(id string, err error) // told of unreadable images; may be nil
+	progress  func(done, total int)      // may be nil
 }
 
 // EvalSize is the side of the images that evaluation shows to the network.
@@ -282,7 +248,7 @@ func (v *viewer) embed(ctx context.Context, m *engine.Model, src dataset.Source,
 	if index == nil {
 		index = everything(src)
 	}
-	e, err := NewExtractor(m, EvalSize(v.recipe), min(featureBatch, max(1, len(index))), v.precision)
+	e, err := NewPooledExtractor(m, EvalSize(v.recipe), min(featureBatch, max(1, len(index))), v.precision, v.pool)
 	if err != nil {
 		return nil, err
 	}
@@ -302,10 +268,14 @@ func (v *viewer) through(ctx context.Context, e *Extractor, src dataset.Source, 
 		return nil, err
 	}
 	defer it.Close()
+	done := 0
 	return e.collect(ctx, func() ([]int, []float32, bool, error) {
 		b, err := it.Next(ctx)
 		if err != nil || b == nil {
 			return nil, nil, false, err
+		}
+		if done += len(b.Indices); v.progress != nil {
+			v.progress(done, len(index))
 		}
 		return b.Indices, b.Pixels, true, nil
 	})

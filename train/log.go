@@ -172,6 +172,28 @@ func (l *RunLog) print(kind, text string) {
 // Saved is silent: a checkpoint is what is expected.
 func (l *RunLog) Saved(int) {}
 
+// Evaluated shows an evaluation during training and keeps it in evaluations.jsonl.
+func (l *RunLog) Evaluated(e Evaluation) error {
+	note := ""
+	if e.Best {
+		note = ", the best so far: kept as " + filepath.Join(l.start.Dir, bestDir)
+	}
+	l.console.Print("step %d  %s %s%s", e.Step, e.Protocol, scoreText(e.Protocol, e.Score), note)
+	now := float64(time.Now().UnixMilli()) / 1e3
+	if err := l.events.Scalars(e.Step, now, []runlog.Scalar{{Name: "eval/" + e.Protocol, Value: e.Score}}); err != nil {
+		return err
+	}
+	return runlog.AppendEvaluation(l.start.Dir, runlog.Evaluation{Step: e.Step, Epoch: e.Epoch, Protocol: e.Protocol, Score: runlog.Number(e.Score), Best: e.Best, Seconds: e.Seconds})
+}
+
+// scoreText is a protocol's score for people.
+func scoreText(protocol string, score float64) string {
+	if protocol == "cluster" {
+		return fmt.Sprintf("NMI %.4f", score)
+	}
+	return percentText(score)
+}
+
 // Stage names what follows the training.
 func (l *RunLog) Stage(text string) {
 	l.console.Close()
@@ -211,6 +233,9 @@ func (l *RunLog) Finish(o *Outcome) error {
 		LnK: math.Log(float64(l.start.Arch.Prototypes)), K: l.start.Arch.Prototypes, Dim: l.start.Arch.FeatureDim, Sheet: sheet,
 	}
 	if r.Metrics, err = runlog.ReadMetrics(dir); err != nil {
+		return err
+	}
+	if r.Evaluations, err = runlog.ReadEvaluations(dir); err != nil {
 		return err
 	}
 	var recipe bytes.Buffer

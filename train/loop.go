@@ -41,6 +41,10 @@ func (e dataError) Unwrap() error { return e.error }
 // then that of the last whole step.
 func (t *run) steps(ctx context.Context, after func(*StepRecord) error) error {
 	rec := &StepRecord{}
+	// A run that was interrupted in the middle of an evaluation makes up for it.
+	if err := t.evaluate(ctx); err != nil {
+		return err
+	}
 	for t.state.Step < t.res.Steps {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -56,6 +56,8 @@ type Observer interface {
 	Warn(text string)
 	// Saved is called when a checkpoint is begun.
 	Saved(step int)
+	// Evaluated is called after an evaluation during training.
+	Evaluated(Evaluation) error
 	// Stage tells what the run does after training: evaluation, pictures.
 	Stage(text string)
 	// Finish is called at the end of a whole run.
@@ -101,6 +103,7 @@ type run struct {
 	loader   *loader.Loader
 	writer   *checkpoint.Writer
 	alarm    swav.Alarm
+	monitor  *monitor // nil: no evaluations during training
 	state    State
 	init     []string // as Start.Init
 	passes   [][]int  // the loader's crop groups of each pass of the plan
@@ -198,12 +201,15 @@ func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, er
 			return nil, err
 		}
 	}
-	t.state.Arch, t.state.Data = t.arch, t.opts.Data
+	t.state.Arch, t.state.Data = t.arch, dataset.Absolute(t.opts.Data) // for commands from other folders
 	t.schedule = schedule(r, t.res)
 	t.alarm = swav.Alarm{Warmup: t.warmup(), State: t.state.Alarm, Setting: swav.Setting{
 		Epsilon: r.SwAV.Epsilon, Hard: r.SwAV.Hard, FreezeSteps: t.res.FreezePrototypes, Hidden: r.Model.Hidden > 0,
 		Queue: t.res.QueueLength, Batch: r.Train.Batch}}
-	if err := t.writeRecipe(); err != nil {
+	if err := t.writeRecipe(t.opts.Dir); err != nil {
+		return nil, err
+	}
+	if err := t.watch(ctx); err != nil {
 		return nil, err
 	}
 	if err := t.start(); err != nil || t.opts.DryRun {
@@ -221,9 +227,9 @@ func (t *run) warmup() int {
 	return max(t.res.Warmup, t.res.FreezePrototypes, min(t.res.Steps/5, 2*t.res.StepsPerEpoch))
 }
 
-func (t *run) writeRecipe() error {
-	path := filepath.Join(t.opts.Dir, recipeFile)
-	f, err := os.CreateTemp(t.opts.Dir, "."+recipeFile+".*")
+func (t *run) writeRecipe(dir string) error {
+	path := filepath.Join(dir, recipeFile)
+	f, err := os.CreateTemp(dir, "."+recipeFile+".*")
 	if err != nil {
 		return fmt.Errorf("write recipe: %w", err)
 	}
@@ -324,6 +330,9 @@ func (t *run) loop(ctx context.Context) error {
 	stopped := errors.New("stop")
 	err := t.steps(ctx, func(rec *StepRecord) error {
 		if err := t.opts.Log.Step(rec); err != nil {
+			return err
+		}
+		if err := t.evaluate(ctx); err != nil {
 			return err
 		}
 		if every := t.res.CheckpointEvery; every > 0 && t.state.Step%every == 0 && t.state.Step < t.res.Steps {

@@ -26,6 +26,10 @@ type State struct {
 	Alarm       swav.AlarmState
 	Seconds     float64 // spent in training so far
 
+	// Of the evaluations during training; 0 where there are none.
+	Evaluated, BestStep int // step of the last one, and of the best
+	BestScore           float64
+
 	Stream *loader.StreamPosition `json:",omitempty"` // of a stream, instead of the sampler's
 }
 

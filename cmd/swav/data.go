@@ -54,7 +54,7 @@ func (f *dataFlags) open(c *cobra.Command, path string) (dataset.Source, error) 
 		return nil, usageError{fmt.Errorf("--exif %s: want apply or ignore", f.exif)}
 	}
 	return dataset.Open(path, dataset.Options{Split: f.split, Context: c.Context(),
-		Note:   func(text string) { fmt.Fprintln(c.ErrOrStderr(), "swav: "+text) },
+		Note:   reportNote(c),
 		Decode: imgcodec.Options{MaxPixels: f.maxPixels, IgnoreOrientation: f.exif == "ignore", Deep: true}})
 }
 

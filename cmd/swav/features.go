@@ -10,6 +10,7 @@ import (
 
 	"swav/dataset"
 	"swav/eval"
+	"swav/gallery"
 	"swav/train"
 )
 
@@ -87,23 +88,35 @@ shown as the original shows them, unless --set says otherwise.`,
 func newCluster() *cobra.Command {
 	var f modelFlags
 	var follow bool
+	var dir string
+	var o gallery.ClusterOptions
 	c := &cobra.Command{
-		Use:   "cluster --run DIR [--data SRC] [--out FILE]",
-		Short: "Write each image's prototype",
+		Use:   "cluster --run DIR [--data SRC] [--out FILE] [--dir FOLDER]",
+		Short: "Write each image's prototype, or sort images into folders",
 		Long: `Writes a CSV with the prototype of each image: the one whose direction is nearest
 to the image's embedding, and the cosine between them as score.
+
+With --dir it fills a new folder instead: a sub-folder for each cluster with links
+to its images (copies with --copy), and clusters.html to browse them: sizes,
+purity where there are labels, the most and the least typical images of each.
 
 --follow labels the images of a stream as they arrive, one line each, on standard
 output unless --out is given: - for standard input (a tar stream or a list of
 paths), watch:FOLDER, repeat:SHARDS.`,
 		Example: `  swav cluster --run runs/photos --data ~/photos --out clusters.csv
+  swav cluster --run runs/photos --data ~/photos --dir sorted
   swav cluster --run runs/photos --follow --data watch:incoming`,
 		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(c); err != nil {
 				return err
 			}
-			if follow {
+			switch {
+			case dir != "" && (follow || c.Flags().Changed("out")):
+				return usageError{fmt.Errorf("--dir goes with neither --out nor --follow: it writes files of its own")}
+			case dir != "":
+				return sortImages(c, &f, dir, o)
+			case follow:
 				return followStream(c, &f)
 			}
 			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Set: f.set, Skip: reportSkip(c), Note: reportNote(c)})
@@ -134,6 +147,9 @@ paths), watch:FOLDER, repeat:SHARDS.`,
 		},
 	}
 	f.add(c, "clusters.csv")
+	c.Flags().StringVar(&dir, "dir", "", "new folder to sort the images into, with a page to browse them")
+	c.Flags().BoolVar(&o.Copy, "copy", false, "with --dir: copy the images instead of linking to them")
+	c.Flags().IntVar(&o.Examples, "examples", 10, "with --dir: most and least typical images that the page shows of a cluster")
 	c.Flags().BoolVar(&follow, "follow", false, "label the images of a stream as they arrive")
 	return c
 }

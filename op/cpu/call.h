@@ -27,10 +27,9 @@ static inline void k_normalize(const swav_kernels *k, float *y, float *norms, co
 static inline void k_normalize_backward(const swav_kernels *k, float *dx, const float *dy, const float *y, const float *norms, int64_t rows, int64_t c, int nt) { k->normalize_backward(dx, dy, y, norms, rows, c, nt); }
 static inline void k_normalize_rows(const swav_kernels *k, float *w, int64_t rows, int64_t c, int nt) { k->normalize_rows(w, rows, c, nt); }
 static inline void k_range(const swav_kernels *k, const float *x, int64_t n, float *least, float *most) { k->range(x, n, least, most); }
-static inline void k_exp_scores(const swav_kernels *k, float *e, const float *s, int64_t n, float top, float inv, int nt) { k->exp_scores(e, s, n, top, inv, nt); }
-static inline void k_weighted_columns(const swav_kernels *k, double *sums, const float *e, const float *v, int64_t rows, int64_t kk, int nt) { k->weighted_columns(sums, e, v, rows, kk, nt); }
-static inline void k_weigh_rows(const swav_kernels *k, float *v, const float *e, const float *u, int64_t rows, int64_t kk, int nt) { k->weigh_rows(v, e, u, rows, kk, nt); }
-static inline void k_codes(const swav_kernels *k, float *q, const float *e, const float *u, const float *v, int64_t rows, int64_t kk, int hard, int nt) { k->codes(q, e, u, v, rows, kk, hard, nt); }
+static inline void k_exp_scores(const swav_kernels *k, float *e, double *sums, double *parts, const float *s, int64_t rows, int64_t kk, float top, float inv, int nt) { k->exp_scores(e, sums, parts, s, rows, kk, top, inv, nt); }
+static inline void k_weigh(const swav_kernels *k, double *sums, double *parts, const float *e, const float *u, int64_t rows, int64_t kk, int nt) { k->weigh(sums, parts, e, u, rows, kk, nt); }
+static inline void k_codes(const swav_kernels *k, float *q, const float *e, const float *u, int64_t rows, int64_t kk, int hard, int nt) { k->codes(q, e, u, rows, kk, hard, nt); }
 static inline void k_swap_loss(const swav_kernels *k, double *row_loss, float *d, const float *s, const float *const *codes, const int32_t *assign, int n, int64_t views, int64_t batch, int64_t kk, float inv, int nt) { k->swap_loss(row_loss, d, s, codes, assign, n, views, batch, kk, inv, nt); }
 static inline void k_block_norms(const swav_kernels *k, double *out, const float *w, const float *g, const int64_t *o, const int64_t *l, int64_t n, int nt) { k->block_norms(out, w, g, o, l, n, nt); }
 static inline void k_sgd(const swav_kernels *k, float *w, float *m, const float *g, const int64_t *o, const int64_t *l, const float *f, const float *d, int64_t n, float lr, float mom, int nt) { k->sgd(w, m, g, o, l, f, d, n, lr, mom, nt); }

@@ -398,3 +398,11 @@ int swav_conv_backward_weights(swav_conv *c, float *dw, const void *x, const voi
 int swav_gemm(int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
 	return (int)dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1.0f, a, lda, b, ldb, beta, c, ldc);
 }
+
+int swav_gemm_alone(int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
+	int threads = omp_get_max_threads(); // of this operating-system thread alone
+	omp_set_num_threads(1);
+	int status = swav_gemm(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc);
+	omp_set_num_threads(threads);
+	return status;
+}

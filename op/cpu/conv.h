@@ -42,5 +42,7 @@ int swav_conv_backward_weights(swav_conv *c, float *dw, const void *x, const voi
 
 // swav_gemm computes c = a b + beta c on row-major matrices; ta, tb transpose.
 int swav_gemm(int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+// swav_gemm_alone is swav_gemm on the calling thread alone.
+int swav_gemm_alone(int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 
 #endif

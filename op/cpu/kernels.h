@@ -49,13 +49,13 @@ typedef struct {
 	void (*normalize)(float *y, float *norms, const float *x, int64_t rows, int64_t c, int nt);
 	void (*normalize_backward)(float *dx, const float *dy, const float *y, const float *norms, int64_t rows, int64_t c, int nt);
 	void (*normalize_rows)(float *w, int64_t rows, int64_t c, int nt);
-	// Sinkhorn in parts, between which ranks meet: e = exp((s - top)/epsilon);
-	// column sums of e v; codes and v from u.
+	// Sinkhorn in parts, between which ranks meet. With v the factors of the samples,
+	// 1 / (e u): e = exp((s - top)/epsilon) and its column sums; column sums of e v;
+	// codes = u e v. parts is scratch, k a thread.
 	void (*range)(const float *x, int64_t n, float *least, float *most);
-	void (*exp_scores)(float *e, const float *s, int64_t n, float top, float inv_epsilon, int nt);
-	void (*weighted_columns)(double *sums, const float *e, const float *v, int64_t rows, int64_t k, int nt);
-	void (*weigh_rows)(float *v, const float *e, const float *u, int64_t rows, int64_t k, int nt);
-	void (*codes)(float *codes, const float *e, const float *u, const float *v, int64_t rows, int64_t k, int hard, int nt);
+	void (*exp_scores)(float *e, double *sums, double *parts, const float *s, int64_t rows, int64_t k, float top, float inv_epsilon, int nt);
+	void (*weigh)(double *sums, double *parts, const float *e, const float *u, int64_t rows, int64_t k, int nt);
+	void (*codes)(float *codes, const float *e, const float *u, int64_t rows, int64_t k, int hard, int nt);
 	// loss of rows of scores; row_loss has one entry a row.
 	void (*swap_loss)(double *row_loss, float *dscores, const float *scores, const float *const *codes, const int32_t *assign, int n_assign, int64_t views, int64_t batch, int64_t k, float inv_temperature, int nt);
 	// partial sums of squares of blocks of w and g: out[2i], out[2i+1].

@@ -281,43 +281,67 @@ static void range(const float *x, int64_t n, float *least, float *most) {
 	*most = bad > 0 ? NAN : hi;
 }
 
-static void exp_scores(float *restrict e, const float *restrict s, int64_t n, float top, float inv_epsilon, int nt) {
-#pragma omp parallel for simd num_threads(nt) if (n > SMALL) schedule(static)
-	for (int64_t i = 0; i < n; i++)
-		e[i] = exp_f((s[i] - top) * inv_epsilon);
-}
-
-static void weighted_columns(double *sums, const float *e, const float *v, int64_t rows, int64_t k, int nt) {
-#pragma omp parallel for num_threads(nt) if (rows * k > SMALL) schedule(static)
-	for (int64_t from = 0; from < k; from += COLS) {
-		int64_t n = from + COLS < k ? COLS : k - from;
-		double sum[COLS] = {0};
-		for (int64_t r = 0; r < rows; r++) {
-			const float *row = e + r * k + from;
-			double w = v ? v[r] : 1;
-			for (int64_t i = 0; i < n; i++)
-				sum[i] += w * row[i];
-		}
-		for (int64_t i = 0; i < n; i++)
-			sums[from + i] = sum[i];
+// sum_parts adds up what n threads have summed for k columns, thread t a share of them.
+static void sum_parts(double *restrict sums, const double *restrict parts, int64_t k, int t, int n) {
+	int64_t from, to;
+	split(k, COLS, t, n, &from, &to);
+	for (int64_t i = from; i < to; i++) {
+		sums[i] = parts[i];
+		for (int j = 1; j < n; j++)
+			sums[i] += parts[j * k + i];
 	}
 }
 
-static void weigh_rows(float *v, const float *e, const float *u, int64_t rows, int64_t k, int nt) {
-#pragma omp parallel for num_threads(nt) if (rows * k > SMALL) schedule(static)
-	for (int64_t r = 0; r < rows; r++)
-		v[r] = (float)(1 / dot_product(e + r * k, u, k));
+static void exp_scores(float *e, double *sums, double *parts, const float *s, int64_t rows, int64_t k, float top, float inv_epsilon, int nt) {
+#pragma omp parallel num_threads(nt) if (rows * k > SMALL)
+	{
+		int t = omp_get_thread_num(), n = omp_get_num_threads();
+		double *restrict part = parts + t * k;
+		int64_t from, to;
+		split(rows, 1, t, n, &from, &to);
+		memset(part, 0, sizeof *part * k);
+		for (int64_t r = from; r < to; r++) {
+			float *restrict row = e + r * k;
+			const float *restrict score = s + r * k;
+#pragma omp simd
+			for (int64_t i = 0; i < k; i++)
+				row[i] = exp_f((score[i] - top) * inv_epsilon);
+			for (int64_t i = 0; i < k; i++)
+				part[i] += row[i];
+		}
+#pragma omp barrier
+		sum_parts(sums, parts, k, t, n);
+	}
 }
 
-static void codes(float *out, const float *e, const float *u, const float *v, int64_t rows, int64_t k, int hard, int nt) {
+static void weigh(double *sums, double *parts, const float *e, const float *u, int64_t rows, int64_t k, int nt) {
+#pragma omp parallel num_threads(nt) if (rows * k > SMALL)
+	{
+		int t = omp_get_thread_num(), n = omp_get_num_threads();
+		double *restrict part = parts + t * k;
+		int64_t from, to;
+		split(rows, 1, t, n, &from, &to);
+		memset(part, 0, sizeof *part * k);
+		for (int64_t r = from; r < to; r++) {
+			const float *restrict row = e + r * k;
+			double v = 1 / dot_product(row, u, k);
+			for (int64_t i = 0; i < k; i++)
+				part[i] += v * row[i];
+		}
+#pragma omp barrier
+		sum_parts(sums, parts, k, t, n);
+	}
+}
+
+static void codes(float *out, const float *e, const float *u, int64_t rows, int64_t k, int hard, int nt) {
 #pragma omp parallel for num_threads(nt) if (rows * k > SMALL) schedule(static)
 	for (int64_t r = 0; r < rows; r++) {
 		const float *row = e + r * k;
 		float *restrict q = out + r * k;
-		float w = v[r];
 		if (!hard) {
+			float v = (float)(1 / dot_product(row, u, k));
 			for (int64_t i = 0; i < k; i++)
-				q[i] = row[i] * u[i] * w;
+				q[i] = row[i] * u[i] * v;
 			continue;
 		}
 		int64_t best = 0;
@@ -429,6 +453,6 @@ static void adamw(float *w, float *m, float *v, const float *g, const int64_t *o
 
 const swav_kernels TABLE = {
 	ISA, ACTIVATION(f), ACTIVATION(b), round_bf16, widen_bf16, copy, accumulate, scale, sum_squares, add_bias, column_sums,
-	normalize, normalize_backward, normalize_rows, range, exp_scores, weighted_columns, weigh_rows, codes, swap_loss,
+	normalize, normalize_backward, normalize_rows, range, exp_scores, weigh, codes, swap_loss,
 	block_norms, sgd, adamw,
 };

@@ -23,7 +23,7 @@ import (
 const maxSpread = 60
 
 // Sinkhorn computes swav.Sinkhorn: exp(scores/epsilon) once, shifted by the
-// largest score of all ranks, then two passes of products over it an iteration.
+// largest score of all ranks, then one pass of products over it an iteration.
 func (b *Backend) Sinkhorn(codes, scores op.Tensor, p op.SinkhornParams, c dist.Comm) {
 	op.CheckSinkhorn(codes, scores, p)
 	r, k := scores.Rows(), scores.Cols()
@@ -43,29 +43,31 @@ func (b *Backend) Sinkhorn(codes, scores op.Tensor, p op.SinkhornParams, c dist.
 			swav.SinkhornOptions{Epsilon: p.Epsilon, Iterations: p.Iterations, Tolerance: p.Tolerance, Hard: p.Hard}, c))
 		return
 	}
-	m := b.temp(int64(k)*8 + int64(r*k+k+r)*4)
+	nt := int(b.threads)
+	m := b.temp(int64(k)*int64(nt+1)*8 + int64(r*k+k)*4)
 	if m == nil {
 		return
 	}
-	sums := hostmem.Part[float64](m, 0, k)
-	e := hostmem.Part[float32](m, int64(k)*8, r*k+k+r) // exponentials, then u and v
-	u := e[r*k:][:k]
-	ep, up, vp := slice32(e), slice32(u), slice32(e[r*k+k:])
-	C.k_exp_scores(b.k, ep, f32(scores), C.int64_t(r*k), C.float(spread[0]), C.float(1/p.Epsilon), b.threads)
-	weights := (*C.float)(nil)
-	for range p.Iterations {
-		C.k_weighted_columns(b.k, (*C.double)(&sums[0]), ep, weights, C.int64_t(r), C.int64_t(k), b.threads)
-		if err := c.AllReduce64(sums, dist.Sum); err != nil {
+	sums := hostmem.Part[float64](m, 0, k*(nt+1)) // of the columns, then each thread's
+	e := hostmem.Part[float32](m, int64(k)*int64(nt+1)*8, r*k+k)
+	u := e[r*k:] // of the prototypes; those of the samples are made from it in passing
+	sum, parts := (*C.double)(&sums[0]), (*C.double)(&sums[k])
+	ep, up := slice32(e), slice32(u)
+	rows, ks := C.int64_t(r), C.int64_t(k)
+	C.k_exp_scores(b.k, ep, sum, parts, f32(scores), rows, ks, C.float(spread[0]), C.float(1/p.Epsilon), b.threads)
+	for it := range p.Iterations {
+		if it > 0 {
+			C.k_weigh(b.k, sum, parts, ep, up, rows, ks, b.threads)
+		}
+		if err := c.AllReduce64(sums[:k], dist.Sum); err != nil {
 			b.Fail(err)
 			return
 		}
 		for j := range u {
 			u[j] = float32(1 / sums[j])
 		}
-		C.k_weigh_rows(b.k, vp, ep, up, C.int64_t(r), C.int64_t(k), b.threads)
-		weights = vp
 	}
-	C.k_codes(b.k, f32(codes), ep, up, vp, C.int64_t(r), C.int64_t(k), flag(p.Hard), b.threads)
+	C.k_codes(b.k, f32(codes), ep, up, rows, ks, flag(p.Hard), b.threads)
 }
 
 // SwapLoss computes swav.Loss, a row of scores at a time.

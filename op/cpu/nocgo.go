@@ -20,3 +20,6 @@ type Options struct {
 func New(Options) (op.Backend, error) {
 	return nil, errors.New("this build has no cpu backend: build with cgo (gcc and oneDNN: `make deps build`), or use the backend ref")
 }
+
+// Gemm is nil: this build has no fast product.
+var Gemm func(ta, tb bool, m, n, k int, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) error
