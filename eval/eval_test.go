@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"image"
 	"image/color"
 	"math"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/parquet-go/parquet-go"
 	"pgregory.net/rapid"
 
 	"swav/interop"
@@ -226,9 +228,46 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
+// Tables hold names and features together, and no second file.
+func TestFeatureTables(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"x.csv", "y.parquet"} {
+		if err := writeFeatures(filepath.Join(dir, name)); err != nil {
+			t.Fatal(name, err)
+		}
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 2 {
+		t.Errorf("%v, %v", files, err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "x.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "id,label,f0,f1\n"
+	for i, row := range []string{"a,cat", `"b,c",dog`, "d,"} {
+		want += fmt.Sprintf("%s,%v,%v\n", row, features[2*i], features[2*i+1])
+	}
+	if string(text) != want {
+		t.Errorf("csv %q, want %q", text, want)
+	}
+	rows, err := parquet.ReadFile[parquetRow](filepath.Join(dir, "y.parquet"))
+	if err != nil || len(rows) != 3 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	for i, r := range rows {
+		label := "null"
+		if r.Label != nil {
+			label = *r.Label
+		}
+		if r.ID != []string{"a", "b,c", "d"}[i] || label != []string{"cat", "dog", "null"}[i] || !slices.Equal(r.Features, features[2*i:2*i+2]) {
+			t.Errorf("row %d: %+v, label %s", i, r, label)
+		}
+	}
+}
+
 // Whatever goes wrong, no file that looks whole is left.
 func TestFeaturesErrors(t *testing.T) {
-	for _, ext := range []string{".npy", ".safetensors"} {
+	for _, ext := range featureFormats {
 		for _, c := range []struct {
 			name  string
 			write func(f *FeatureWriter) error

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -71,62 +72,101 @@ func className(classes []string, label int) string {
 	return strconv.Itoa(label)
 }
 
-// FeatureWriter writes features as they are computed: a matrix as .npy or
-// .safetensors (tensors "features" and "labels"), and beside it a .csv with row, id
-// and label of each. Nothing but the labels stays in memory. The files appear under
-// their names when Close succeeds.
-type FeatureWriter struct {
-	path, index string
-	rows, dim   int
-	written     int
-	classes     []string
-	labels      []int32
-	matrix, csv *os.File
-	data        func([]float32) error
-	finish      func() error
-	records     *csv.Writer
+// featureFormats are the endings of the names of feature files.
+var featureFormats = []string{".npy", ".safetensors", ".parquet", ".csv"}
+
+// FeatureFormat is the ending of a feature file's name in lower case, or an error
+// for one that is not known.
+func FeatureFormat(path string) (string, error) {
+	ext := strings.ToLower(filepath.Ext(path))
+	if !slices.Contains(featureFormats, ext) {
+		return "", fmt.Errorf("features %s: the name must end in one of %s", path, strings.Join(featureFormats, ", "))
+	}
+	return ext, nil
 }
 
-// CreateFeatures opens the files for rows images of dim features; the extension of
-// path chooses the format. Classes are the names of the labels, or nil.
+// FeatureWriter writes features as they are computed. The ending of the name chooses
+// the format:
+//
+//	.npy, .safetensors  a matrix (tensors "features" and "labels"), and beside it a
+//	                    .csv with row, id and label of each
+//	.parquet            columns id, label (null where there is none) and features, a
+//	                    list of float32
+//	.csv                columns id, label, f0, f1 and so on
+//
+// Memory stays with some rows, whatever their number. The files appear under their
+// names when Close succeeds.
+type FeatureWriter struct {
+	path      string
+	rows, dim int
+	written   int
+	classes   []string
+	files     []*os.File // under temporary names; the one at path is the last
+	put       func(features []float32, rows []Row) error
+	finish    func() error
+}
+
+// CreateFeatures opens the files for rows images of dim features. Classes are the
+// names of the labels, or nil.
 func CreateFeatures(path string, rows, dim int, classes []string) (*FeatureWriter, error) {
-	ext := filepath.Ext(path)
-	if ext != ".npy" && ext != ".safetensors" {
-		return nil, fmt.Errorf("write features: %s: the name must end in .npy or .safetensors", path)
+	ext, err := FeatureFormat(path)
+	if err != nil {
+		return nil, err
 	}
 	if rows < 0 || dim <= 0 {
 		return nil, fmt.Errorf("write features: %d rows of %d", rows, dim)
 	}
-	f := &FeatureWriter{path: path, index: strings.TrimSuffix(path, ext) + ".csv", rows: rows, dim: dim, classes: classes}
-	var err error
-	if f.matrix, err = os.Create(path + ".tmp"); err != nil {
-		return nil, fmt.Errorf("write features: %w", err)
+	f := &FeatureWriter{path: path, rows: rows, dim: dim, classes: classes}
+	var index *os.File
+	if ext == ".npy" || ext == ".safetensors" {
+		if index, err = f.create(strings.TrimSuffix(path, filepath.Ext(path)) + ".csv"); err != nil {
+			return nil, err
+		}
 	}
-	if f.csv, err = os.Create(f.index + ".tmp"); err != nil {
-		f.discard()
-		return nil, fmt.Errorf("write features: %w", err)
+	file, err := f.create(path)
+	if err != nil {
+		return nil, err
 	}
-	f.records = csv.NewWriter(f.csv)
-	f.records.Write([]string{"row", "id", "label"})
-	if ext == ".npy" {
-		err = f.npy()
-	} else {
-		f.safetensors()
+	switch ext {
+	case ".npy":
+		err = f.npy(file)
+	case ".safetensors":
+		f.safetensors(file, filepath.Base(strings.TrimSuffix(index.Name(), tmpSuffix)))
+	case ".parquet":
+		f.parquet(file)
+	case ".csv":
+		f.csv(file)
 	}
 	if err != nil {
 		f.discard()
 		return nil, err
 	}
+	if index != nil {
+		f.index(index)
+	}
 	return f, nil
 }
 
-func (f *FeatureWriter) npy() error {
-	buf := bufio.NewWriterSize(f.matrix, 1<<20)
+// tmpSuffix is on the names of files until they are whole.
+const tmpSuffix = ".tmp"
+
+func (f *FeatureWriter) create(path string) (*os.File, error) {
+	file, err := os.Create(path + tmpSuffix)
+	if err != nil {
+		f.discard()
+		return nil, fmt.Errorf("write features: %w", err)
+	}
+	f.files = append(f.files, file)
+	return file, nil
+}
+
+func (f *FeatureWriter) npy(file *os.File) error {
+	buf := bufio.NewWriterSize(file, 1<<20)
 	w, err := interop.NewNPY(buf, f.rows, f.dim)
 	if err != nil {
 		return err
 	}
-	f.data = w.Write
+	f.put = func(features []float32, _ []Row) error { return w.Write(features) }
 	f.finish = func() error { return errors.Join(w.Close(), buf.Flush()) }
 	return nil
 }
@@ -134,23 +174,27 @@ func (f *FeatureWriter) npy() error {
 // safetensors lets the format's writer pull rows through a pipe. Labels are drawn
 // after the features and have elements of the same size, so they come after them
 // in the file and are complete by then.
-func (f *FeatureWriter) safetensors() {
+func (f *FeatureWriter) safetensors(file *os.File, index string) {
 	r, w := io.Pipe()
 	done := make(chan error, 1)
+	labels := &labelReader{pipe: r}
 	go func() {
-		buf := bufio.NewWriterSize(f.matrix, 1<<20)
+		buf := bufio.NewWriterSize(file, 1<<20)
 		err := interop.WriteSafetensors(buf, []interop.Tensor{
 			{Name: "features", DType: interop.F32, Shape: []int{f.rows, f.dim}, Data: io.LimitReader(r, int64(f.rows)*int64(f.dim)*4)},
-			{Name: "labels", DType: interop.I32, Shape: []int{f.rows}, Data: &labelReader{f: f, pipe: r}},
-		}, map[string]string{"ids": filepath.Base(f.index)})
+			{Name: "labels", DType: interop.I32, Shape: []int{f.rows}, Data: labels},
+		}, map[string]string{"ids": index})
 		err = errors.Join(err, buf.Flush())
 		r.CloseWithError(errors.Join(err, io.ErrClosedPipe)) // frees a writer that waits
 		done <- err
 	}()
 	var bytes []byte
-	f.data = func(rows []float32) error {
+	f.put = func(features []float32, rows []Row) error {
+		for _, r := range rows {
+			labels.all = append(labels.all, int32(r.Label))
+		}
 		bytes = bytes[:0]
-		bytes, _ = binary.Append(bytes, binary.LittleEndian, rows)
+		bytes, _ = binary.Append(bytes, binary.LittleEndian, features)
 		_, err := w.Write(bytes)
 		return err
 	}
@@ -162,7 +206,7 @@ func (f *FeatureWriter) safetensors() {
 
 // labelReader reads the labels once the pipe of features has ended.
 type labelReader struct {
-	f     *FeatureWriter
+	all   []int32
 	pipe  io.Reader
 	bytes []byte
 	ended bool
@@ -173,7 +217,7 @@ func (l *labelReader) Read(p []byte) (int, error) {
 		if n, err := io.Copy(io.Discard, l.pipe); err != nil || n > 0 {
 			return 0, fmt.Errorf("%d more bytes of features: %w", n, err)
 		}
-		l.bytes, _ = binary.Append(nil, binary.LittleEndian, l.f.labels)
+		l.bytes, _ = binary.Append(nil, binary.LittleEndian, l.all)
 		l.ended = true
 	}
 	if len(l.bytes) == 0 {
@@ -184,6 +228,51 @@ func (l *labelReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// csv writes features in the shortest decimals that name the float32.
+func (f *FeatureWriter) csv(file *os.File) {
+	w := csv.NewWriter(file)
+	record := []string{"id", "label"}
+	for i := range f.dim {
+		record = append(record, "f"+strconv.Itoa(i))
+	}
+	w.Write(record) // its error is w.Error's
+	f.put = func(features []float32, rows []Row) error {
+		for i, r := range rows {
+			record[0], record[1] = r.ID, className(f.classes, r.Label)
+			for j, v := range features[i*f.dim : (i+1)*f.dim] {
+				record[2+j] = strconv.FormatFloat(float64(v), 'g', -1, 32)
+			}
+			if err := w.Write(record); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	f.finish = func() error {
+		w.Flush()
+		return w.Error()
+	}
+}
+
+// index adds the writing of the .csv beside a matrix.
+func (f *FeatureWriter) index(file *os.File) {
+	w := csv.NewWriter(file)
+	w.Write([]string{"row", "id", "label"})
+	put, finish := f.put, f.finish
+	f.put = func(features []float32, rows []Row) error {
+		for i, r := range rows {
+			if err := w.Write([]string{strconv.Itoa(f.written + i), r.ID, className(f.classes, r.Label)}); err != nil {
+				return err
+			}
+		}
+		return put(features, rows)
+	}
+	f.finish = func() error {
+		w.Flush()
+		return errors.Join(w.Error(), finish())
+	}
+}
+
 // Append writes the features of len(rows) images.
 func (f *FeatureWriter) Append(features []float32, rows []Row) error {
 	if len(features) != len(rows)*f.dim {
@@ -192,17 +281,10 @@ func (f *FeatureWriter) Append(features []float32, rows []Row) error {
 	if f.written+len(rows) > f.rows {
 		return fmt.Errorf("write features %s: more than the %d rows announced", f.path, f.rows)
 	}
-	for _, r := range rows {
-		label := className(f.classes, r.Label)
-		if err := f.records.Write([]string{strconv.Itoa(f.written), r.ID, label}); err != nil {
-			return fmt.Errorf("write features %s: %w", f.index, err)
-		}
-		f.labels = append(f.labels, int32(r.Label))
-		f.written++
-	}
-	if err := f.data(features); err != nil {
+	if err := f.put(features, rows); err != nil {
 		return fmt.Errorf("write features %s: %w", f.path, err)
 	}
+	f.written += len(rows)
 	return nil
 }
 
@@ -213,10 +295,13 @@ func (f *FeatureWriter) Close() error {
 	if f.written != f.rows {
 		err = fmt.Errorf("%d of %d rows", f.written, f.rows)
 	}
-	f.records.Flush()
-	err = errors.Join(err, f.records.Error(), f.matrix.Close(), f.csv.Close())
-	if err == nil {
-		err = errors.Join(os.Rename(f.csv.Name(), f.index), os.Rename(f.matrix.Name(), f.path))
+	for _, file := range f.files {
+		err = errors.Join(err, file.Close())
+	}
+	for _, file := range f.files {
+		if err == nil {
+			err = os.Rename(file.Name(), strings.TrimSuffix(file.Name(), tmpSuffix))
+		}
 	}
 	if err != nil {
 		f.discard()
@@ -227,15 +312,13 @@ func (f *FeatureWriter) Close() error {
 
 // Abort gives up what was written.
 func (f *FeatureWriter) Abort() {
-	f.finish()
+	_ = f.finish()
 	f.discard()
 }
 
 func (f *FeatureWriter) discard() {
-	for _, file := range []*os.File{f.matrix, f.csv} {
-		if file != nil {
-			file.Close()
-			os.Remove(file.Name())
-		}
+	for _, file := range f.files {
+		file.Close()
+		os.Remove(file.Name())
 	}
 }

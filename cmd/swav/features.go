@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -46,21 +45,27 @@ func newEmbed() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "embed --run DIR [--data SRC] [--out FILE]",
 		Short: "Write the features of images",
-		Long: `Writes one row of backbone features for each image, as .npy or .safetensors by
-the extension of --out, and beside it a .csv that names the image of each row.
+		Long: `Writes one row of backbone features for each image. The ending of --out chooses the
+format:
+
+  .npy, .safetensors  a matrix, and beside it a .csv that names the image of each row
+  .parquet            columns id, label and features (a list of float32)
+  .csv                columns id, label, f0, f1 and so on
+
 Images that cannot be read are left out and reported.
 
 --run also takes weights of other tools, as ` + "`swav train --init`" + ` does. Images are then
 shown as the original shows them, unless --set says otherwise.`,
 		Example: `  swav embed --run runs/photos --data ~/photos --out features.npy
+  swav embed --run runs/photos --out features.parquet
   swav embed --run resnet50.pth --set augment.std=0.229,0.224,0.225 --data ~/photos`,
 		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(c); err != nil {
 				return err
 			}
-			if ext := strings.ToLower(filepath.Ext(f.out)); ext != ".npy" && ext != ".safetensors" {
-				return usageError{fmt.Errorf("--out %s: want a name ending in .npy or .safetensors", f.out)}
+			if _, err := eval.FeatureFormat(f.out); err != nil {
+				return usageError{fmt.Errorf("--out: %w", err)}
 			}
 			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Set: f.set, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
@@ -119,7 +124,7 @@ paths), watch:FOLDER, repeat:SHARDS.`,
 			case follow:
 				return followStream(c, &f)
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Set: f.set, Skip: reportSkip(c), Note: reportNote(c)})
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Set: f.set, Prototypes: true, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
 				return err
 			}
