@@ -46,7 +46,7 @@ bench: ## time the operators and the pipeline
 bench-peer: build ## time swav and PyTorch side by side (fetches 5 GB)
 	bench/peer/run
 
-interop-test: build ## check exports against PyTorch, ONNX Runtime, timm, transformers (fetches 5 GB)
+interop-test: build ## check exports against PyTorch, ONNX Runtime, timm, pandas, TensorBoard, MLflow … (fetches 5 GB)
 	scripts/interop-test
 
 verify: build ## replay the reference traces of SHARED on BACKEND (cpu or ref)

@@ -26,6 +26,7 @@ type Recipe struct {
 	Optim   Optim   `toml:"optim" doc:"the optimizer and its schedule"`
 	Train   Train   `toml:"train" doc:"the run"`
 	Eval    Eval    `toml:"eval" doc:"what the features are worth, where the data has labels"`
+	Log     Log     `toml:"log" doc:"where curves and pictures go, besides metrics.jsonl and report.html"`
 }
 
 // Data says what is read of the source given by --data.
@@ -145,6 +146,14 @@ type Eval struct {
 	Protocol string   `toml:"protocol" oneof:"knn linear cluster" doc:"of the evaluations during training: knn and linear (logistic regression) by accuracy, cluster by the prototypes' NMI"`
 }
 
+// Log says who is told of the run.
+type Log struct {
+	TensorBoard bool   `toml:"tensorboard" doc:"write TensorBoard's files into the run directory"`
+	Projector   int    `toml:"projector" range:"[0,16384]" doc:"images in TensorBoard's projector, which is written at the end; 0: none"`
+	MLflow      string `toml:"mlflow" doc:"address of an MLflow server, with scheme and port; empty: what MLFLOW_TRACKING_URI says; off: none"`
+	Experiment  string `toml:"mlflow_experiment" doc:"MLflow experiment that the run belongs to; empty: what MLFLOW_EXPERIMENT_NAME says, or swav"`
+}
+
 // Default is the original's main recipe on one machine: ResNet-50 on ImageNet,
 // 2x224 + 6x96 views, batch 256 with a queue (its script swav_200ep_bs256). Keys
 // that a recipe file leaves out have these values.
@@ -175,6 +184,7 @@ func Default() *Recipe {
 			CheckpointEvery: Epochs(1), Keep: 3, LogEvery: 50,
 		},
 		Eval: Eval{K: 20, Temperature: 0.07, References: 20000, Queries: 10000, Holdout: 0.1, Baselines: true, Every: Steps(0), Protocol: "knn"},
+		Log:  Log{TensorBoard: true, Projector: 1000},
 	}
 }
 

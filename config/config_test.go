@@ -313,6 +313,7 @@ func TestValidateCrossChecks(t *testing.T) {
 		{[]string{"augment.blur_min=3"}, "augment.blur_min: 3 is above"},
 		{[]string{"optim.final_lr=1"}, "optim.final_lr: 1 is above optim.lr = 0.6"},
 		{[]string{"optim.warmup=201 epochs"}, "optim.warmup: 201 epochs is longer"},
+		{[]string{"log.mlflow=localhost:5000"}, "log.mlflow: \"localhost:5000\": want a server's address"},
 		{[]string{"train.epochs=0"}, "train.epochs: the run has no length"},
 	} {
 		r := Default()

@@ -33,6 +33,38 @@ func Keys() []Key {
 	return out
 }
 
+// Values lists every key of the recipe with its value as TOML, text without quotes:
+// "optim.lr", "0.6". Keys of crop groups are numbered: "crops.0.size".
+func (r *Recipe) Values() [][2]string {
+	var out [][2]string
+	root := reflect.ValueOf(r).Elem()
+	add := func(s *section, prefix string, v reflect.Value) {
+		for _, f := range s.fields {
+			value := v.Field(f.index)
+			text := format(value)
+			switch {
+			case f.typ == durationType:
+				text = value.Interface().(Duration).String()
+			case value.Kind() == reflect.String:
+				text = value.String()
+			}
+			out = append(out, [2]string{prefix + "." + f.name, text})
+		}
+	}
+	for i := range schema {
+		s := &schema[i]
+		v := root.Field(s.index)
+		if !s.repeated {
+			add(s, s.name, v)
+			continue
+		}
+		for j := range v.Len() {
+			add(s, s.name+"."+strconv.Itoa(j), v.Index(j))
+		}
+	}
+	return out
+}
+
 // schema is what the struct tags of Recipe say, read once.
 var schema = readSchema(reflect.TypeFor[Recipe]())
 

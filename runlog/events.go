@@ -1,9 +1,11 @@
 package runlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"image/png"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,7 +14,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Events writes scalars for TensorBoard: TFRecords of Event messages
+// Events writes scalars and images for TensorBoard: TFRecords of Event messages
 // (tensorflow/core/util/event.proto, framework/summary.proto).
 type Events struct {
 	f       *os.File
@@ -44,6 +46,43 @@ type Scalar struct {
 
 // Scalars writes values of a step; wall is the time in Unix seconds.
 func (e *Events) Scalars(step int, wall float64, values []Scalar) error {
+	var summary []byte
+	for _, v := range values {
+		var value []byte
+		value = protowire.AppendTag(value, 1, protowire.BytesType) // tag
+		value = protowire.AppendString(value, v.Name)
+		value = protowire.AppendTag(value, 2, protowire.Fixed32Type) // simple_value
+		value = protowire.AppendFixed32(value, math.Float32bits(float32(v.Value)))
+		summary = protowire.AppendTag(summary, 1, protowire.BytesType) // value
+		summary = protowire.AppendBytes(summary, value)
+	}
+	return e.summary(step, wall, summary)
+}
+
+// Image writes a picture, as PNG.
+func (e *Events) Image(step int, wall float64, name string, data []byte) error {
+	c, err := png.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("write %s: picture %s: %w", e.f.Name(), name, err)
+	}
+	var picture []byte
+	for i, v := range []int{c.Height, c.Width, 4} { // and the colour space: RGBA
+		picture = protowire.AppendTag(picture, protowire.Number(1+i), protowire.VarintType)
+		picture = protowire.AppendVarint(picture, uint64(v))
+	}
+	picture = protowire.AppendTag(picture, 4, protowire.BytesType) // encoded_image_string
+	picture = protowire.AppendBytes(picture, data)
+	var value []byte
+	value = protowire.AppendTag(value, 1, protowire.BytesType) // tag
+	value = protowire.AppendString(value, name)
+	value = protowire.AppendTag(value, 4, protowire.BytesType) // image
+	value = protowire.AppendBytes(value, picture)
+	summary := protowire.AppendTag(nil, 1, protowire.BytesType) // value
+	return e.summary(step, wall, protowire.AppendBytes(summary, value))
+}
+
+// summary writes a Summary message.
+func (e *Events) summary(step int, wall float64, summary []byte) error {
 	if !e.started {
 		// Tells TensorBoard to forget this step and later ones of a session that got
 		// further than its last checkpoint.
@@ -54,16 +93,6 @@ func (e *Events) Scalars(step int, wall float64, values []Scalar) error {
 		if err := e.flush(); err != nil {
 			return err
 		}
-	}
-	var summary []byte
-	for _, v := range values {
-		var value []byte
-		value = protowire.AppendTag(value, 1, protowire.BytesType) // tag
-		value = protowire.AppendString(value, v.Name)
-		value = protowire.AppendTag(value, 2, protowire.Fixed32Type) // simple_value
-		value = protowire.AppendFixed32(value, math.Float32bits(float32(v.Value)))
-		summary = protowire.AppendTag(summary, 1, protowire.BytesType) // value
-		summary = protowire.AppendBytes(summary, value)
 	}
 	e.start(step, wall)
 	e.msg = protowire.AppendTag(e.msg, 5, protowire.BytesType) // summary

@@ -1,9 +1,13 @@
 package runlog
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"image"
+	"image/png"
 	"math"
 	"os"
 	"path/filepath"
@@ -20,6 +24,7 @@ type record struct {
 	version string
 	session int64
 	values  map[string]float32
+	images  map[string][]byte
 }
 
 // readEvents reads the TFRecords of a file, from the format's description
@@ -45,7 +50,7 @@ func readEvents(t *testing.T, path string) []record {
 			t.Fatalf("checksum of the message %x, want %x", got, want)
 		}
 		data = data[16+n:]
-		r := record{values: map[string]float32{}}
+		r := record{values: map[string]float32{}, images: map[string][]byte{}}
 		fields(t, msg, func(num protowire.Number, v uint64, b []byte) {
 			switch num {
 			case 1:
@@ -57,16 +62,16 @@ func readEvents(t *testing.T, path string) []record {
 			case 5:
 				fields(t, b, func(_ protowire.Number, _ uint64, b []byte) {
 					var tag string
-					var value float32
 					fields(t, b, func(num protowire.Number, v uint64, b []byte) {
 						switch num {
 						case 1:
 							tag = string(b)
 						case 2:
-							value = math.Float32frombits(uint32(v))
+							r.values[tag] = math.Float32frombits(uint32(v))
+						case 4:
+							r.images[tag] = b
 						}
 					})
-					r.values[tag] = value
 				})
 			case 7:
 				fields(t, b, func(num protowire.Number, v uint64, _ []byte) {
@@ -150,6 +155,40 @@ func TestEvents(t *testing.T) {
 	}
 	if _, err := CreateEvents(filepath.Join(dir, "no")); err == nil {
 		t.Error("no error for a missing directory")
+	}
+}
+
+// A picture carries its size, and begins a session as a scalar does.
+func TestEventsImage(t *testing.T) {
+	dir := t.TempDir()
+	e, err := CreateEvents(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 30, 20))); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(e.Image(7, 1, "prototypes", b.Bytes()), e.Close()); err != nil {
+		t.Fatal(err)
+	}
+	paths, _ := filepath.Glob(filepath.Join(dir, "events.out.tfevents.*"))
+	got := readEvents(t, paths[0])
+	if len(got) != 3 || got[1].session != 1 || got[2].step != 7 {
+		t.Fatalf("%+v", got)
+	}
+	sizes := map[protowire.Number]uint64{}
+	var data []byte
+	fields(t, got[2].images["prototypes"], func(num protowire.Number, v uint64, b []byte) {
+		if sizes[num] = v; num == 4 {
+			data = b
+		}
+	})
+	if sizes[1] != 20 || sizes[2] != 30 || sizes[3] != 4 || !bytes.Equal(data, b.Bytes()) {
+		t.Errorf("height %d, width %d, colours %d, %d bytes of %d", sizes[1], sizes[2], sizes[3], len(data), b.Len())
+	}
+	if err := e.Image(8, 1, "text", []byte("no picture")); err == nil {
+		t.Error("no error for a picture that is none")
 	}
 }
 

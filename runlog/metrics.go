@@ -1,5 +1,5 @@
 // Package runlog writes what a run leaves behind for people and machines
-// besides its checkpoints: metrics.jsonl, TensorBoard events, the list of
+// besides its checkpoints: metrics.jsonl, files for TensorBoard, the list of
 // skipped images, the console's lines, the contact sheet of prototypes and the
 // report.
 //
@@ -68,6 +68,18 @@ type Metric struct {
 	Queue          int    `json:"queue"`           // rows in the queue
 
 	Time Timing `json:"time"`
+}
+
+// Scalars are the values of a step under the names that TensorBoard and MLflow show
+// them by.
+func (m *Metric) Scalars() []Scalar {
+	return []Scalar{
+		{"train/loss", float64(m.Loss)}, {"train/lr", float64(m.LR)}, {"train/grad_norm", float64(m.GradNorm)},
+		{"health/loss_ratio", float64(m.LossRatio)}, {"health/perplexity", float64(m.Perplexity)},
+		{"health/marginal_error", float64(m.MarginalError)}, {"health/code_entropy", float64(m.CodeEntropy)},
+		{"health/effective_rank", float64(m.EffectiveRank)},
+		{"speed/images_per_second", float64(m.Time.ImagesPerSecond)}, {"speed/wait_seconds", m.Time.Wait},
+	}
 }
 
 // Timing is the part of a metric that depends on the machine.

@@ -21,8 +21,12 @@ type EmbedOptions struct {
 	Data  string   // source; "": the run's
 	Split string   // dataset.Train (also "") or dataset.Test
 	Set   []string // changes of the recipe, as config.Recipe.Set takes them
-	Skip  func(id string, err error)
-	Note  func(text string) // told of what takes long; may be nil
+	// Images is how many are taken where there are more, always the same; 0: all.
+	Images int
+	// Prototypes demands a network that has them: weights of other tools may not.
+	Prototypes bool
+	Skip       func(id string, err error)
+	Note       func(text string) // told of what takes long; may be nil
 	// Progress, if not nil, is told how many images are done.
 	Progress func(done, total int)
 }
@@ -48,6 +52,9 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Data == "" {
+		return nil, fmt.Errorf("no data: weights of another tool name no images, so say where they are (--data FOLDER)")
+	}
 	open := dataOptions(ctx, t.recipe, o.Split)
 	open.Note = o.Note
 	src, err := dataset.Open(o.Data, open)
@@ -57,7 +64,7 @@ func Embed(ctx context.Context, o EmbedOptions) (*EmbeddedSource, error) {
 	out := &EmbeddedSource{Source: src}
 	err = t.on(func(m *engine.Model, precision op.DType) error {
 		v := &viewer{recipe: t.recipe, precision: precision, skip: o.Skip, progress: o.Progress}
-		out.Embedded, err = v.embed(ctx, m, src, nil)
+		out.Embedded, err = v.embed(ctx, m, src, sample(src.Len(), o.Images, t.recipe.Train.Seed))
 		return err
 	})
 	if err == nil && len(out.Index) == 0 {

@@ -31,6 +31,7 @@ type Outcome struct {
 	// within Source).
 	Sheet  []SheetRow
 	Source dataset.Source
+	Looked *Embedded // the images of Source that this comes from
 }
 
 // KNNTable compares features by weighted nearest-neighbour accuracy (Wu et al.
@@ -84,6 +85,7 @@ func (t *run) finish(ctx context.Context) (*Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	out.Looked = all
 	if err := out.cluster(t.source, all, t.arch.Prototypes); err != nil {
 		return nil, err
 	}

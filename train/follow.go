@@ -22,6 +22,7 @@ const (
 // Follow labels the images of a stream as they arrive, until it or ctx ends, and
 // calls yield with each few. Images that cannot be read are left out.
 func Follow(ctx context.Context, o EmbedOptions, yield func([]eval.Assignment) error) error {
+	o.Prototypes = true
 	t, err := loadTrained(&o)
 	if err != nil {
 		return err

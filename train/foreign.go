@@ -37,6 +37,9 @@ func loadForeign(o *EmbedOptions) (*trained, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Prototypes && !m.Head {
+		return nil, fmt.Errorf("weights %s: a backbone without projection head and prototypes: there are no clusters; `swav embed` gives features", o.Run)
+	}
 	r := config.Default()
 	a := m.Net.Arch
 	r.Model.Arch, r.Model.Block, r.Model.Layers, r.Model.Width = "", string(a.Block), a.Layers, a.Width

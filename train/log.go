@@ -2,28 +2,40 @@ package train
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"image"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"swav/config"
+	"swav/dataset"
+	"swav/internal/mlflow"
 	"swav/runlog"
 )
 
 // RunLog is the Observer of a run for people: console, metrics.jsonl,
-// TensorBoard events, skipped.jsonl, and at the end prototypes.png and
-// report.html.
+// skipped.jsonl, TensorBoard and MLflow as the recipe says, and at the end
+// prototypes.png and report.html.
 type RunLog struct {
+	// Views draws some images with their views at the start of a run, for TensorBoard;
+	// nil: they are not drawn.
+	Views func(src dataset.Source, r *config.Recipe) (image.Image, error)
+
 	out, err io.Writer // console, and warnings
 	start    Start
 	console  *runlog.Console
 	metrics  *runlog.Metrics
-	events   *runlog.Events
+	events   *runlog.Events // nil: none
+	mlflow   *mlflow.Run    // nil: none
+	status   mlflow.Status
 	skips    *runlog.Skips
 	mu       sync.Mutex
 	notes    []string
@@ -35,7 +47,7 @@ var _ Observer = (*RunLog)(nil)
 
 // NewRunLog shows the run on out and warnings on err. Files go into dir.
 func NewRunLog(out, err io.Writer, dir string) *RunLog {
-	return &RunLog{out: out, err: err, skips: runlog.NewSkips(dir), began: time.Now()}
+	return &RunLog{out: out, err: err, skips: runlog.NewSkips(dir), began: time.Now(), status: mlflow.Killed}
 }
 
 // Start opens the files and prints what is about to run.
@@ -45,7 +57,12 @@ func (l *RunLog) Start(s Start) error {
 		runlog.Table(l.out, l.facts())
 		return nil
 	}
-	runlog.Table(l.out, append(l.facts(), [2]string{"run", s.Dir}))
+	facts := append(l.facts(), [2]string{"run", s.Dir})
+	server := l.mlflowOptions()
+	if server != nil {
+		facts = append(facts, [2]string{"MLflow", fmt.Sprintf("%s, experiment %s", mlflow.Address(server.URL), server.Experiment)})
+	}
+	runlog.Table(l.out, facts)
 	if s.Resume > 0 {
 		fmt.Fprintf(l.out, "resuming at step %d of %d\n", s.Resume, s.Resolved.Steps)
 	}
@@ -53,11 +70,19 @@ func (l *RunLog) Start(s Start) error {
 	if l.metrics, err = runlog.OpenMetrics(s.Dir, s.Resume); err != nil {
 		return err
 	}
-	if l.events, err = runlog.CreateEvents(s.Dir); err != nil {
-		return err
+	if s.Recipe.Log.TensorBoard {
+		if l.events, err = runlog.CreateEvents(s.Dir); err != nil {
+			return err
+		}
 	}
 	l.console = runlog.NewConsole(l.out, s.Resolved.Steps, s.Resume, s.Recipe.Train.LogEvery)
-	return nil
+	if err := l.views(); err != nil {
+		return err
+	}
+	if server != nil { // last: it may warn at any time from here on
+		l.mlflow, err = mlflow.Start(*server)
+	}
+	return err
 }
 
 func (l *RunLog) facts() [][2]string {
@@ -104,13 +129,7 @@ func (l *RunLog) Step(r *StepRecord) error {
 		return err
 	}
 	if every := max(1, l.start.Recipe.Train.LogEvery/5); r.Step%every == 0 {
-		if err := l.events.Scalars(r.Step, m.Time.Unix, []runlog.Scalar{
-			{Name: "train/loss", Value: r.Loss}, {Name: "train/lr", Value: r.LR}, {Name: "train/grad_norm", Value: r.GradNorm},
-			{Name: "health/loss_ratio", Value: h.LossRatio}, {Name: "health/perplexity", Value: h.Perplexity},
-			{Name: "health/marginal_error", Value: h.MarginalError}, {Name: "health/code_entropy", Value: h.CodeEntropy},
-			{Name: "health/effective_rank", Value: h.EffectiveRank}, {Name: "speed/images_per_second", Value: float64(m.Time.ImagesPerSecond)},
-			{Name: "speed/wait_seconds", Value: m.Time.Wait},
-		}); err != nil {
+		if err := l.scalars(r.Step, m.Scalars()); err != nil {
 			return err
 		}
 	}
@@ -119,6 +138,20 @@ func (l *RunLog) Step(r *StepRecord) error {
 		l.note(n.String(), n.Try)
 	}
 	return nil
+}
+
+// scalars sends values of a step to TensorBoard and MLflow.
+func (l *RunLog) scalars(step int, values []runlog.Scalar) error {
+	now := time.Now()
+	if l.mlflow != nil {
+		for _, v := range values {
+			l.mlflow.Log(mlflow.Metric{Name: v.Name, Value: v.Value, Step: step, Time: now})
+		}
+	}
+	if l.events == nil {
+		return nil
+	}
+	return l.events.Scalars(step, float64(now.UnixMilli())/1e3, values)
 }
 
 // note shows an alarm with what to try, and keeps it for the report.
@@ -133,6 +166,13 @@ func (l *RunLog) note(text string, try []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.notes = append(l.notes, text)
+}
+
+// noted is what the report is to tell of.
+func (l *RunLog) noted() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.notes)
 }
 
 // shownSkips is how many unreadable images are named on the console.
@@ -179,8 +219,7 @@ func (l *RunLog) Evaluated(e Evaluation) error {
 		note = ", the best so far: kept as " + filepath.Join(l.start.Dir, bestDir)
 	}
 	l.console.Print("step %d  %s %s%s", e.Step, e.Protocol, scoreText(e.Protocol, e.Score), note)
-	now := float64(time.Now().UnixMilli()) / 1e3
-	if err := l.events.Scalars(e.Step, now, []runlog.Scalar{{Name: "eval/" + e.Protocol, Value: e.Score}}); err != nil {
+	if err := l.scalars(e.Step, []runlog.Scalar{{Name: "eval/" + e.Protocol, Value: e.Score}}); err != nil {
 		return err
 	}
 	return runlog.AppendEvaluation(l.start.Dir, runlog.Evaluation{Step: e.Step, Epoch: e.Epoch, Protocol: e.Protocol, Score: runlog.Number(e.Score), Best: e.Best, Seconds: e.Seconds})
@@ -200,10 +239,23 @@ func (l *RunLog) Stage(text string) {
 	fmt.Fprintf(l.out, "%s …\n", text)
 }
 
+// Ended tells what Run has returned.
+func (l *RunLog) Ended(err error) {
+	switch {
+	case err == nil:
+		l.status = mlflow.Finished
+	case !errors.Is(err, ErrInterrupted):
+		l.status = mlflow.Failed
+	}
+}
+
 // Close closes the files; the run may have ended anywhere.
 func (l *RunLog) Close() error {
 	if l.console != nil {
 		l.console.Close()
+	}
+	if l.mlflow != nil {
+		l.mlflow.Close(l.status)
 	}
 	for _, c := range []io.Closer{l.metrics, l.events, l.skips} {
 		if m, ok := c.(*runlog.Metrics); ok && m == nil {
@@ -229,7 +281,7 @@ func (l *RunLog) Finish(o *Outcome) error {
 	r := &runlog.Report{
 		Title:    "SwAV on " + filepath.Base(strings.TrimSuffix(o.Source.Name(), "/")),
 		Subtitle: fmt.Sprintf("%d steps, %d images seen, %s of training; %s", o.Steps, o.Images, time.Duration(o.Seconds*1e9).Round(time.Second), time.Now().Format("2006-01-02 15:04")),
-		Facts:    l.facts(), Notes: l.notes, Choices: l.start.Notes,
+		Facts:    l.facts(), Notes: l.noted(), Choices: l.start.Notes,
 		LnK: math.Log(float64(l.start.Arch.Prototypes)), K: l.start.Arch.Prototypes, Dim: l.start.Arch.FeatureDim, Sheet: sheet,
 	}
 	if r.Metrics, err = runlog.ReadMetrics(dir); err != nil {
@@ -245,6 +297,9 @@ func (l *RunLog) Finish(o *Outcome) error {
 	r.Recipe = recipe.String()
 	r.Tiles, r.Table = tiles(o)
 	if err := runlog.WriteReport(filepath.Join(dir, "report.html"), r); err != nil {
+		return err
+	}
+	if err := l.trackers(o, sheet); err != nil {
 		return err
 	}
 	fmt.Fprintln(l.out)

@@ -116,6 +116,7 @@ func execute(ctx context.Context, o Options) (*Outcome, string, error) {
 	log := NewRunLog(&screen, &screen, o.Dir)
 	o.Log = log
 	out, err := Run(ctx, o)
+	log.Ended(err)
 	return out, screen.String(), errors.Join(err, log.Close())
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"os"
 	"strings"
@@ -12,8 +13,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"swav/config"
+	"swav/dataset"
+	"swav/datatool"
 	"swav/train"
 )
+
+// shownViews is how many images TensorBoard shows with their views.
+const shownViews = 8
 
 func newTrain() *cobra.Command {
 	var recipe, data, dir, init string
@@ -88,8 +94,12 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 				return usageError{hint(errors.New("--set with --resume: a resumed run keeps its recipe"), "to change it, edit recipe.toml in the run directory, or start a new --run")}
 			}
 			log := train.NewRunLog(c.OutOrStdout(), c.ErrOrStderr(), dir)
+			log.Views = func(src dataset.Source, r *config.Recipe) (image.Image, error) {
+				return datatool.Preview(c.Context(), src, r, datatool.PreviewOptions{Images: shownViews, Seed: r.Train.Seed})
+			}
 			o.Log = log
 			_, err := train.Run(c.Context(), o)
+			log.Ended(err)
 			err = errors.Join(err, log.Close())
 			var bad *config.Error
 			switch {
