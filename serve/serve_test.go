@@ -15,6 +15,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,8 @@ import (
 type colours struct {
 	batch  int
 	pixels int // of the largest image
+
+	diverged bool // it gives no numbers
 
 	runs, seen, widest atomic.Int64
 	hold               chan struct{} // if not nil, each Run waits for it
@@ -72,7 +75,10 @@ func (c *colours) Run(views []float32, n int, features, embeddings, scores *[]fl
 		}
 	}
 	for i := range n {
-		v := views[i*3 : i*3+3]
+		v := slices.Clone(views[i*3 : i*3+3])
+		if c.diverged {
+			v[1] = float32(math.NaN())
+		}
 		*features = append(*features, v...)
 		*embeddings = append(*embeddings, v[0], v[1])
 		*scores = append(*scores, v[0], v[1], v[2], (v[0]+v[1])/2)
