@@ -29,7 +29,7 @@ type Trained struct {
 // within.
 func OpenRun(run string) (*Trained, error) {
 	o := EmbedOptions{Run: run}
-	t, err := loadTrained(&o)
+	t, err := loadRun(&o)
 	if err != nil {
 		return nil, err
 	}

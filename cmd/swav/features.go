@@ -15,13 +15,17 @@ import (
 )
 
 // modelFlags are what embed and cluster share: which network, which images.
-type modelFlags struct{ run, data, split, out string }
+type modelFlags struct {
+	run, data, split, out string
+	set                   []string
+}
 
 func (f *modelFlags) add(c *cobra.Command, out string) {
-	c.Flags().StringVar(&f.run, "run", "", "run directory, or one checkpoint in it (required)")
+	c.Flags().StringVar(&f.run, "run", "", "run directory, one checkpoint in it, or weights of another tool (required)")
 	c.Flags().StringVar(&f.data, "data", "", "images: folder, list, shards, URLs of shards, idx files, CIFAR batches (default: the run's)")
 	c.Flags().StringVar(&f.split, "split", "", "part of the data, where it has parts: train or test (default train)")
 	c.Flags().StringVar(&f.out, "out", out, "file to write")
+	c.Flags().StringArrayVar(&f.set, "set", nil, "change a key of the run's recipe for this: KEY=VALUE, such as train.precision=fp32; may be repeated")
 }
 
 func (f *modelFlags) check(c *cobra.Command) error {
@@ -44,9 +48,13 @@ func newEmbed() *cobra.Command {
 		Short: "Write the features of images",
 		Long: `Writes one row of backbone features for each image, as .npy or .safetensors by
 the extension of --out, and beside it a .csv that names the image of each row.
-Images that cannot be read are left out and reported.`,
-		Example: `  swav embed --run runs/photos --data ~/photos --out features.npy`,
-		Args:    withUsage(cobra.NoArgs),
+Images that cannot be read are left out and reported.
+
+--run also takes weights of other tools, as ` + "`swav train --init`" + ` does. Images are then
+shown as the original shows them, unless --set says otherwise.`,
+		Example: `  swav embed --run runs/photos --data ~/photos --out features.npy
+  swav embed --run resnet50.pth --set augment.std=0.229,0.224,0.225 --data ~/photos`,
+		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(c); err != nil {
 				return err
@@ -54,7 +62,7 @@ Images that cannot be read are left out and reported.`,
 			if ext := strings.ToLower(filepath.Ext(f.out)); ext != ".npy" && ext != ".safetensors" {
 				return usageError{fmt.Errorf("--out %s: want a name ending in .npy or .safetensors", f.out)}
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c), Note: reportNote(c)})
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Set: f.set, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
 				return err
 			}
@@ -111,7 +119,7 @@ paths), watch:FOLDER, repeat:SHARDS.`,
 			case follow:
 				return followStream(c, &f)
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c), Note: reportNote(c)})
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Set: f.set, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
 				return err
 			}
@@ -164,7 +172,7 @@ func followStream(c *cobra.Command, f *modelFlags) error {
 	if err := eval.WriteAssignments(w, nil, nil); err != nil {
 		return err
 	}
-	return train.Follow(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Skip: reportSkip(c), Note: reportNote(c)}, func(rows []eval.Assignment) error {
+	return train.Follow(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Set: f.set, Skip: reportSkip(c), Note: reportNote(c)}, func(rows []eval.Assignment) error {
 		return eval.AppendAssignments(w, rows, nil)
 	})
 }
