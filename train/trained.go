@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"swav/augment"
+	"swav/config"
 	"swav/dataset"
 	"swav/engine"
 	"swav/imgcodec"
@@ -93,22 +94,42 @@ func (t *Trained) Embed(ctx context.Context, src dataset.Source, skip func(id st
 // to do. It calls do on a thread of its own, the only one that may call
 // Predictor.Run.
 func (t *Trained) Predict(batch int, do func(*Predictor) error) error {
-	norm, err := Views(t.trained.recipe, t.Arch().InChannels)
-	if err != nil {
-		return err
-	}
 	return t.trained.on(func(m *engine.Model, precision op.DType) error {
-		p := &Predictor{Arch: t.Arch(), Size: EvalSize(t.trained.recipe), norm: augment.NewNormalizer(norm.Mean, norm.Std), Decode: t.decode()}
-		defer p.close()
-		for _, n := range batchSizes(batch) {
-			e, err := NewExtractor(m, p.Size, n, precision)
-			if err != nil {
-				return err
-			}
-			p.plans = append(p.plans, e)
+		p, err := NewPredictor(m, t.trained.recipe, batch, precision)
+		if err != nil {
+			return err
 		}
+		defer p.Close()
 		return do(p)
 	})
+}
+
+// NewPredictor compiles a model for batches of up to batch single images, shown as
+// the recipe says.
+func NewPredictor(m *engine.Model, r *config.Recipe, batch int, precision op.DType) (*Predictor, error) {
+	arch := m.Net.Arch
+	norm, err := Views(r, arch.InChannels)
+	if err != nil {
+		return nil, err
+	}
+	p := &Predictor{Arch: arch, Size: EvalSize(r), norm: augment.NewNormalizer(norm.Mean, norm.Std), Decode: decodeOptions(r, arch.InChannels)}
+	for _, n := range batchSizes(batch) {
+		e, err := NewExtractor(m, p.Size, n, precision)
+		if err != nil {
+			p.Close()
+			return nil, err
+		}
+		p.plans = append(p.plans, e)
+	}
+	return p, nil
+}
+
+// decodeOptions are how a recipe's source decodes files for a network of so many
+// channels.
+func decodeOptions(r *config.Recipe, channels int) imgcodec.Options {
+	o := DataOptions(context.Background(), r, dataset.Train).Decode
+	o.Alpha = channels == 2 || channels == 4
+	return o
 }
 
 // batchSizes are those that plans are compiled for, in descending order. A plan
@@ -142,7 +163,8 @@ type imageViewer struct {
 	scratch augment.Scratch
 }
 
-func (p *Predictor) close() {
+// Close frees the plans, not the model.
+func (p *Predictor) Close() {
 	for _, e := range p.plans {
 		e.Close()
 	}
@@ -223,16 +245,9 @@ func (p *Predictor) plan(n int) *Extractor {
 	return best
 }
 
-// decode is how the run's source decodes files.
-func (t *Trained) decode() imgcodec.Options {
-	o := dataOptions(context.Background(), t.trained.recipe, dataset.Train)
-	o.Decode.Alpha = o.Channels == 2 || o.Channels == 4
-	return o.Decode
-}
-
 // Picture decodes an image file for people to look at.
 func (t *Trained) Picture(file []byte) (image.Image, error) {
-	img, err := imgcodec.Decode(file, t.decode())
+	img, err := imgcodec.Decode(file, decodeOptions(t.trained.recipe, t.Arch().InChannels))
 	if err != nil {
 		return nil, err
 	}
