@@ -211,7 +211,7 @@ section[hidden]{display:none}
 <div id="all">{{range .Clusters}}<section id="{{.Folder}}" data-number="{{.Prototype}}" data-size="{{.Size}}" data-purity="{{.Purity}}" data-score="{{.Score}}" data-label="{{.Label}}">
 <div><h2><a href="{{.Folder}}/">cluster {{.Prototype}}</a></h2>
 {{.Size}} image{{if ne .Size 1}}s{{end}}, {{printf "%.1f" .Share}} %<div class="bar"><i style="width:{{printf "%.1f" .Share}}%"></i></div>
-{{if .Label}}{{.Label}} <small>{{printf "%.0f" .Purity}} %</small><br>{{end}}<small>mean cosine {{printf "%.2f" .Score}}</small></div>
+{{if .Label}}{{.Label}} <small style="white-space:nowrap">{{printf "%.0f" .Purity}} %</small><br>{{end}}<small>mean cosine {{printf "%.2f" .Score}}</small></div>
 <div class="strips"><small>most typical</small><div class="row">{{range .Typical}}<a href="{{.File}}"><img loading="lazy" src="{{.Thumbnail}}" width="80" height="80" alt="{{.ID}}" title="{{.ID}}{{if .Label}} ({{.Label}}){{end}}, cosine {{printf "%.3f" .Score}}"></a>{{end}}</div>
 {{if .Outlying}}<small>least typical</small><div class="row far">{{range .Outlying}}<a href="{{.File}}"><img loading="lazy" src="{{.Thumbnail}}" width="80" height="80" alt="{{.ID}}" title="{{.ID}}{{if .Label}} ({{.Label}}){{end}}, cosine {{printf "%.3f" .Score}}"></a>{{end}}</div>{{end}}</div>
 </section>{{end}}</div>

@@ -185,6 +185,9 @@ func (x *Index) write(path string) error {
 		{Name: "score", Shape: []int{n}, Data: x.Score},
 		{Name: "features", Shape: []int{n, x.Dim}, Data: x.Features},
 	}, map[string]string{"data": x.Source.Name()})
+	if err == nil {
+		err = f.Chmod(0o644) // as other files of a run
+	}
 	if closed := f.Close(); err == nil {
 		err = closed
 	}

@@ -31,14 +31,16 @@ type job struct {
 type batcher struct {
 	net     Network
 	metrics *metrics
+	turn    *sync.Mutex // held while the network computes
+	classes bool        // the network is a classifier: it has scores alone
 	jobs    chan *job
 	quit    chan struct{}
 	once    sync.Once
 	views   []float32
 }
 
-func newBatcher(net Network, m *metrics) *batcher {
-	return &batcher{net: net, metrics: m, jobs: make(chan *job), quit: make(chan struct{}),
+func newBatcher(net Network, m *metrics, turn *sync.Mutex) *batcher {
+	return &batcher{net: net, metrics: m, turn: turn, jobs: make(chan *job), quit: make(chan struct{}),
 		views: make([]float32, net.Batch()*net.Pixels())}
 }
 
@@ -107,10 +109,13 @@ func (b *batcher) compute(batch []*job) {
 	if len(live) == 0 {
 		return
 	}
+	b.turn.Lock()
 	began := time.Now()
 	features, embeddings, scores, err := b.safely(len(live))
+	took := time.Since(began)
+	b.turn.Unlock()
 	b.metrics.batchImages.Observe(float64(len(live)))
-	b.metrics.computeSeconds.Observe(time.Since(began).Seconds())
+	b.metrics.computeSeconds.Observe(took.Seconds())
 	for i, j := range live {
 		if j.err = err; err != nil {
 			continue
@@ -127,7 +132,12 @@ func (b *batcher) safely(n int) (features, embeddings, scores []float32, err err
 			err = fmt.Errorf("network: %v", r)
 		}
 	}()
-	err = b.net.Run(b.views[:n*b.net.Pixels()], n, &features, &embeddings, &scores)
+	views := b.views[:n*b.net.Pixels()]
+	if b.classes {
+		err = b.net.Run(views, n, nil, nil, &scores)
+	} else {
+		err = b.net.Run(views, n, &features, &embeddings, &scores)
+	}
 	return features, embeddings, scores, err
 }
 

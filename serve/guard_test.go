@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -168,19 +167,10 @@ func TestNetworkThatFails(t *testing.T) {
 			t.Errorf("after %s: status %d: %s", name, r.status, r.body)
 		}
 	}
-	nan := start(t, nil, Config{})
-	nan.Server.batches.net = diverged{nan.net}
+	nan := start(t, &colours{batch: 4, diverged: true}, Config{})
 	if r := nan.post(t, "/embed", picture(1, 2, 3)); r.status != 500 || !strings.Contains(string(r.body), "diverged") {
 		t.Errorf("not finite: status %d: %s", r.status, r.body)
 	}
-}
-
-type diverged struct{ *colours }
-
-func (d diverged) Run(views []float32, n int, features, embeddings, scores *[]float32) error {
-	err := d.colours.Run(views, n, features, embeddings, scores)
-	(*features)[0] = float32(math.NaN())
-	return err
 }
 
 // Requests that come while the network is busy meet in batches, and each gets its

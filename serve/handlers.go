@@ -3,7 +3,6 @@ package serve
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"image"
 	"image/draw"
 	"image/jpeg"
@@ -48,20 +47,14 @@ type hit struct {
 	Image      string  `json:"image"` // path of a thumbnail on this server
 }
 
-// classes is the answer of /predict.
-type classes struct {
-	Classes []Class `json:"classes"`
-	Method  string  `json:"method"`
-}
-
-// images reads a request's images and shows them to the network; ok is false when
-// the request has been answered.
-func (s *Server) images(w http.ResponseWriter, r *http.Request, npy bool) (all []seen, kind string, ok bool) {
+// images reads a request's images and shows them to a network; ok is false when the
+// request has been answered.
+func (s *Server) images(w http.ResponseWriter, r *http.Request, b *batcher, npy bool) (all []seen, kind string, ok bool) {
 	kind, err := wanted(r, npy)
 	if err == nil {
 		var files []upload
 		if files, err = s.uploads(r); err == nil {
-			return s.look(r.Context(), files), kind, true
+			return s.look(r.Context(), b, files), kind, true
 		}
 	}
 	s.failWith(w, err)
@@ -74,7 +67,7 @@ func (s *Server) embed(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "output=%.40s: want features or embedding", output)
 		return
 	}
-	all, kind, ok := s.images(w, r, true)
+	all, kind, ok := s.images(w, r, s.batches, true)
 	if !ok {
 		return
 	}
@@ -102,7 +95,7 @@ func (s *Server) cluster(w http.ResponseWriter, r *http.Request) {
 		s.failWith(w, err)
 		return
 	}
-	all, kind, ok := s.images(w, r, true)
+	all, kind, ok := s.images(w, r, s.batches, true)
 	if !ok {
 		return
 	}
@@ -132,7 +125,7 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request) {
 		s.failWith(w, err)
 		return
 	}
-	all, _, ok := s.images(w, r, false)
+	all, _, ok := s.images(w, r, s.batches, false)
 	if !ok {
 		return
 	}
@@ -147,37 +140,6 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request) {
 		}
 		return nil
 	})
-}
-
-func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
-	if s.config.Classifier == nil {
-		fail(w, http.StatusNotFound, "this server has no classes to tell apart: start it with labelled images to compare with (swav serve RUN --data SRC)")
-		return
-	}
-	all, _, ok := s.images(w, r, false)
-	if !ok {
-		return
-	}
-	s.respond(w, all, func(a *answer, res result) error {
-		c, err := s.config.Classifier.Classify(r.Context(), res.Features)
-		if err == nil {
-			a.classes = &classes{c, s.config.Classifier.Method()}
-		}
-		return err
-	})
-}
-
-// Classify lets the nearest images vote.
-func (n neighbours) Classify(ctx context.Context, features []float32) ([]Class, error) {
-	hits, err := n.x.Nearest(ctx, features, votingNeighbours)
-	if err != nil {
-		return nil, err
-	}
-	out := []Class{}
-	for _, v := range n.x.Votes(hits[0]) {
-		out = append(out, Class{n.x.Source.Classes()[v.Class], v.Share})
-	}
-	return out, nil
 }
 
 // thumbnailSide is the longer side of pictures from /images.

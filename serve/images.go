@@ -114,18 +114,18 @@ type seen struct {
 	failure *failure
 }
 
-// look shows uploads to the network, as many at a time as a batch holds.
-func (s *Server) look(ctx context.Context, images []upload) []seen {
+// look shows uploads to a network, as many at a time as a batch holds.
+func (s *Server) look(ctx context.Context, b *batcher, images []upload) []seen {
 	out := make([]seen, len(images))
 	next := make(chan int)
 	var wg sync.WaitGroup
-	for range min(len(images), s.net.Batch()) {
+	for range min(len(images), b.net.Batch()) {
 		wg.Go(func() {
-			view := make([]float32, s.net.Pixels())
+			view := make([]float32, b.net.Pixels())
 			for i := range next {
 				out[i].name = images[i].name
 				var err error
-				if out[i].result, err = s.one(ctx, view, images[i].data); err != nil {
+				if out[i].result, err = s.one(ctx, b, view, images[i].data); err != nil {
 					out[i].failure = s.asFailure(err)
 				}
 				images[i].data = nil
@@ -146,13 +146,13 @@ func (s *Server) look(ctx context.Context, images []upload) []seen {
 }
 
 // one decodes an image and waits for the network.
-func (s *Server) one(ctx context.Context, view []float32, file []byte) (result, error) {
+func (s *Server) one(ctx context.Context, b *batcher, view []float32, file []byte) (result, error) {
 	select {
 	case s.decode <- struct{}{}:
 	case <-ctx.Done():
 		return result{}, ctx.Err()
 	}
-	err := s.net.View(view, file)
+	err := b.net.View(view, file)
 	<-s.decode
 	if err != nil {
 		var f *failure
@@ -161,5 +161,5 @@ func (s *Server) one(ctx context.Context, view []float32, file []byte) (result, 
 		}
 		return result{}, failed(http.StatusUnprocessableEntity, "%v", err)
 	}
-	return s.batches.do(ctx, view)
+	return b.do(ctx, view)
 }

@@ -75,5 +75,5 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	if s.config.Index != nil {
 		x = s.config.Index.Len()
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "run": s.config.Name, "indexed": x, "search": x > 0, "predict": s.config.Classifier != nil})
+	writeJSON(w, http.StatusOK, map[string]any{"status": "ok", "run": s.config.Name, "indexed": x, "search": x > 0, "predict": s.predicts()})
 }

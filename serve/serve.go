@@ -15,12 +15,12 @@
 package serve
 
 import (
-	"context"
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,17 +35,17 @@ type Network interface {
 	Batch() int
 	// View decodes an image file into dst. It is called concurrently.
 	View(dst []float32, file []byte) error
-	// Run appends features, embeddings and prototype scores of n views. It is
-	// called by Compute only.
+	// Run appends features, embeddings and prototype scores of n views to those
+	// that are not nil. It is called by Compute only.
 	Run(views []float32, n int, features, embeddings, scores *[]float32) error
 }
 
-// Classifier names the class of an image from its features.
-type Classifier interface {
-	// Classify returns classes with their probabilities, best first.
-	Classify(ctx context.Context, features []float32) ([]Class, error)
-	// Method says in a word or two how it decides.
-	Method() string
+// Classifier is a network that tells classes: its scores are their logits, and
+// nothing else is asked of it.
+type Classifier struct {
+	Network Network
+	Classes []string
+	Method  string // in a word or two, for people
 }
 
 // Class is a class with its probability.
@@ -86,7 +86,7 @@ func (l Limits) withDefaults() Limits {
 type Config struct {
 	Name       string       // of the run, for people
 	Index      *index.Index // images to search; nil: no search
-	Classifier Classifier   // nil: the index's labels vote, where it has some
+	Classifier *Classifier  // nil: the index's labels vote, where it has some
 	Token      string       // that clients must send as bearer token; "": none
 	Limits     Limits
 	Log        *slog.Logger // nil: slog.Default
@@ -100,6 +100,7 @@ type Server struct {
 	token   [sha256.Size]byte // hash of Config.Token
 	log     *slog.Logger
 	batches *batcher
+	classes *batcher // of the classifier; nil without one
 	metrics *metrics
 	slots   chan struct{} // requests at once
 	decode  chan struct{} // images decoded at once
@@ -110,18 +111,23 @@ type Server struct {
 
 // New prepares a server. It answers only while Compute runs.
 func New(net Network, c Config) (*Server, error) {
-	if net.Batch() < 1 || net.Pixels() < 1 {
-		return nil, fmt.Errorf("serve: network of %d pixels, batches of %d", net.Pixels(), net.Batch())
+	if err := checkNetwork(net); err != nil {
+		return nil, err
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	if c.Classifier == nil && c.Index != nil && len(c.Index.Source.Classes()) > 1 {
-		c.Classifier = neighbours{c.Index}
-	}
 	s := &Server{net: net, config: c, limits: c.Limits.withDefaults(), log: c.Log, token: sha256.Sum256([]byte(c.Token)),
 		metrics: newMetrics()}
-	s.batches = newBatcher(net, s.metrics)
+	turn := new(sync.Mutex)
+	s.batches = newBatcher(net, s.metrics, turn)
+	if k := c.Classifier; k != nil {
+		if err := checkNetwork(k.Network); err != nil {
+			return nil, err
+		}
+		s.classes = newBatcher(k.Network, s.metrics, turn)
+		s.classes.classes = true
+	}
 	s.slots = make(chan struct{}, s.limits.Concurrent)
 	s.decode = make(chan struct{}, runtime.GOMAXPROCS(0))
 	s.handler = s.routes()
@@ -131,19 +137,30 @@ func New(net Network, c Config) (*Server, error) {
 // Handler answers HTTP requests.
 func (s *Server) Handler() http.Handler { return s.handler }
 
+func checkNetwork(net Network) error {
+	if net.Batch() < 1 || net.Pixels() < 1 {
+		return fmt.Errorf("serve: network of %d pixels, batches of %d", net.Pixels(), net.Batch())
+	}
+	return nil
+}
+
 // Compute runs batches until Stop. It must be called once, on the thread that
 // may use the network.
 func (s *Server) Compute() { s.batches.run() }
 
-// Stop ends Compute. Requests that still wait for it get an error, so end the
-// HTTP server first.
-func (s *Server) Stop() { s.batches.stop() }
+// ComputeClasses is Compute for the classifier's network. The two take turns, as
+// each has all processors for itself.
+func (s *Server) ComputeClasses() {
+	if s.classes != nil {
+		s.classes.run()
+	}
+}
 
-// votingNeighbours vote for a class (Wu et al. 2018 use 200 on ImageNet, where
-// classes have 1,300 images; 20 serves small data too).
-const votingNeighbours = 20
-
-// neighbours classifies by the labels of the nearest images of the index.
-type neighbours struct{ x *index.Index }
-
-func (n neighbours) Method() string { return fmt.Sprintf("%d nearest neighbours", votingNeighbours) }
+// Stop ends Compute and ComputeClasses. Requests that still wait for them get an
+// error, so end the HTTP server first.
+func (s *Server) Stop() {
+	s.batches.stop()
+	if s.classes != nil {
+		s.classes.stop()
+	}
+}

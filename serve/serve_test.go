@@ -2,7 +2,6 @@ package serve
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,6 +32,8 @@ import (
 type colours struct {
 	batch  int
 	pixels int // of the largest image
+
+	diverged bool // it gives no numbers
 
 	runs, seen, widest atomic.Int64
 	hold               chan struct{} // if not nil, each Run waits for it
@@ -73,7 +75,10 @@ func (c *colours) Run(views []float32, n int, features, embeddings, scores *[]fl
 		}
 	}
 	for i := range n {
-		v := views[i*3 : i*3+3]
+		v := slices.Clone(views[i*3 : i*3+3])
+		if c.diverged {
+			v[1] = float32(math.NaN())
+		}
 		*features = append(*features, v...)
 		*embeddings = append(*embeddings, v[0], v[1])
 		*scores = append(*scores, v[0], v[1], v[2], (v[0]+v[1])/2)
@@ -157,6 +162,7 @@ func start(t testing.TB, net *colours, c Config) *fixture {
 	}
 	var wg sync.WaitGroup
 	wg.Go(s.Compute)
+	wg.Go(s.ComputeClasses)
 	h := httptest.NewServer(s.Handler())
 	t.Cleanup(func() {
 		h.Close()
@@ -399,24 +405,33 @@ func TestPictures(t *testing.T) {
 	}
 }
 
-// classifier is sure of what it says.
-type classifier struct{}
+// logits is a network whose scores of an image are the logs of its colours.
+type logits struct{ *colours }
 
-func (classifier) Method() string { return "certainty" }
-func (classifier) Classify(_ context.Context, features []float32) ([]Class, error) {
-	if features[1] == 1 {
-		return nil, errors.New("green is beyond it")
+func (l logits) Run(views []float32, n int, features, embeddings, scores *[]float32) error {
+	if features != nil || embeddings != nil {
+		return errors.New("a classifier has scores alone")
 	}
-	return []Class{{"red", 0.75}, {"blue", 0.25}}, nil
+	for _, v := range views[:n*3] {
+		*scores = append(*scores, float32(math.Log(float64(v))))
+	}
+	return nil
 }
 
 func TestPredict(t *testing.T) {
-	f := start(t, nil, Config{Classifier: classifier{}})
-	one := f.post(t, "/predict", picture(255, 0, 0)).images(t)[0]
-	if fmt.Sprint(one["classes"]) != "[map[label:red probability:0.75] map[label:blue probability:0.25]]" || one["method"] != "certainty" {
-		t.Errorf("%v", one)
+	f := start(t, nil, Config{Classifier: &Classifier{Network: logits{&colours{batch: 3}}, Classes: []string{"red", "green", "blue"}, Method: "certainty"}})
+	one := f.post(t, "/predict?top=2", picture(40, 50, 160)).images(t)[0]
+	list, _ := one["classes"].([]any)
+	for i, want := range []Class{{"blue", 0.64}, {"green", 0.2}} {
+		if got := list[i].(map[string]any); len(list) != 2 || got["label"] != want.Label || !near([]float64{got["probability"].(float64)}, want.Probability) || one["method"] != "certainty" {
+			t.Errorf("%v, want %v first", one, want)
+		}
 	}
-	if r := f.post(t, "/predict", picture(0, 255, 0)); r.status != 500 || !strings.Contains(string(r.body), "beyond") || strings.Contains(string(r.body), "classes") {
+	if r := f.post(t, "/embed", picture(255, 51, 0)); !near(floats(t, r.images(t)[0]["features"]), 1, 0.2, 0) {
+		t.Errorf("features beside a classifier: %s", r.body)
+	}
+	// A class of probability zero has no finite logit: that is a fault of the network.
+	if r := f.post(t, "/predict", picture(0, 255, 0)); r.status != 500 || strings.Contains(string(r.body), "classes") {
 		t.Errorf("status %d: %s", r.status, r.body)
 	}
 	// Labels of the index vote where there is no classifier.
@@ -427,7 +442,7 @@ func TestPredict(t *testing.T) {
 		t.Errorf("%v", one)
 	}
 	without := start(t, nil, Config{})
-	if r := without.post(t, "/predict", picture(1, 2, 3)); r.status != 404 || !strings.Contains(r.message(), "--data") {
+	if r := without.post(t, "/predict", picture(1, 2, 3)); r.status != 404 || !strings.Contains(r.message(), "--data") || !strings.Contains(r.message(), "swav eval finetune") {
 		t.Errorf("no classes: status %d: %s", r.status, r.body)
 	}
 }
@@ -470,5 +485,8 @@ func TestHealthPageAndMetrics(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	if _, err := New(&colours{}, Config{}); err == nil {
 		t.Error("a network without batches: no error")
+	}
+	if _, err := New(&colours{batch: 1}, Config{Classifier: &Classifier{Network: &colours{}}}); err == nil {
+		t.Error("a classifier without batches: no error")
 	}
 }

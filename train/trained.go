@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"swav/augment"
+	"swav/config"
 	"swav/dataset"
 	"swav/engine"
 	"swav/imgcodec"
@@ -93,22 +94,42 @@ func (t *Trained) Embed(ctx context.Context, src dataset.Source, skip func(id st
 // to do. It calls do on a thread of its own, the only one that may call
 // Predictor.Run.
 func (t *Trained) Predict(batch int, do func(*Predictor) error) error {
-	norm, err := Views(t.trained.recipe, t.Arch().InChannels)
-	if err != nil {
-		return err
-	}
 	return t.trained.on(func(m *engine.Model, precision op.DType) error {
-		p := &Predictor{Arch: t.Arch(), Size: EvalSize(t.trained.recipe), norm: augment.NewNormalizer(norm.Mean, norm.Std), Decode: t.decode()}
-		defer p.close()
-		for _, n := range batchSizes(batch) {
-			e, err := NewExtractor(m, p.Size, n, precision)
-			if err != nil {
-				return err
-			}
-			p.plans = append(p.plans, e)
+		p, err := NewPredictor(m, t.trained.recipe, batch, precision)
+		if err != nil {
+			return err
 		}
+		defer p.Close()
 		return do(p)
 	})
+}
+
+// NewPredictor compiles a model for batches of up to batch single images, shown as
+// the recipe says.
+func NewPredictor(m *engine.Model, r *config.Recipe, batch int, precision op.DType) (*Predictor, error) {
+	arch := m.Net.Arch
+	norm, err := Views(r, arch.InChannels)
+	if err != nil {
+		return nil, err
+	}
+	p := &Predictor{Arch: arch, Size: EvalSize(r), norm: augment.NewNormalizer(norm.Mean, norm.Std), Decode: decodeOptions(r, arch.InChannels)}
+	for _, n := range batchSizes(batch) {
+		e, err := NewExtractor(m, p.Size, n, precision)
+		if err != nil {
+			p.Close()
+			return nil, err
+		}
+		p.plans = append(p.plans, e)
+	}
+	return p, nil
+}
+
+// decodeOptions are how a recipe's source decodes files for a network of so many
+// channels.
+func decodeOptions(r *config.Recipe, channels int) imgcodec.Options {
+	o := DataOptions(context.Background(), r, dataset.Train).Decode
+	o.Alpha = channels == 2 || channels == 4
+	return o
 }
 
 // batchSizes are those that plans are compiled for, in descending order. A plan
@@ -142,7 +163,8 @@ type imageViewer struct {
 	scratch augment.Scratch
 }
 
-func (p *Predictor) close() {
+// Close frees the plans, not the model.
+func (p *Predictor) Close() {
 	for _, e := range p.plans {
 		e.Close()
 	}
@@ -159,7 +181,17 @@ func (p *Predictor) Features() int { return p.plans[0].Plan.Features.Cols() }
 
 // View decodes an image file and writes the network's view of it to dst, which
 // has Pixels values. It may be called concurrently.
-func (p *Predictor) View(dst []float32, file []byte) (err error) {
+func (p *Predictor) View(dst []float32, file []byte) error {
+	return p.show(dst, func(img *imgcodec.Image) error { return imgcodec.DecodeInto(img, file, p.Decode) })
+}
+
+// ViewImage is View of an image that is decoded already.
+func (p *Predictor) ViewImage(dst []float32, m image.Image) error {
+	return p.show(dst, func(img *imgcodec.Image) error { return imgcodec.FromImage(img, m, p.Decode) })
+}
+
+// show writes the view of the image that load loads.
+func (p *Predictor) show(dst []float32, load func(*imgcodec.Image) error) (err error) {
 	v, _ := p.viewers.Get().(*imageViewer)
 	if v == nil {
 		v = &imageViewer{}
@@ -171,7 +203,7 @@ func (p *Predictor) View(dst []float32, file []byte) (err error) {
 		}
 		p.viewers.Put(v)
 	}()
-	if err := imgcodec.DecodeInto(&v.img, file, p.Decode); err != nil {
+	if err := load(&v.img); err != nil {
 		return err
 	}
 	if err := p.norm.CheckImage(v.img.C); err != nil {
@@ -213,16 +245,9 @@ func (p *Predictor) plan(n int) *Extractor {
 	return best
 }
 
-// decode is how the run's source decodes files.
-func (t *Trained) decode() imgcodec.Options {
-	o := dataOptions(context.Background(), t.trained.recipe, dataset.Train)
-	o.Decode.Alpha = o.Channels == 2 || o.Channels == 4
-	return o.Decode
-}
-
 // Picture decodes an image file for people to look at.
 func (t *Trained) Picture(file []byte) (image.Image, error) {
-	img, err := imgcodec.Decode(file, t.decode())
+	img, err := imgcodec.Decode(file, decodeOptions(t.trained.recipe, t.Arch().InChannels))
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"swav/finetune"
 	"swav/index"
 	"swav/serve"
 	"swav/train"
@@ -28,6 +29,7 @@ type serveFlags struct {
 	images            indexFlags
 	addr, cert, key   string
 	token             string
+	classifier        string
 	limits            serve.Limits
 	megabytes, pixels int64
 	batch             int
@@ -61,6 +63,7 @@ speak TLS (--tls-cert, --tls-key).`,
 	flags.StringVar(&f.images.data, "data", "", "images to search, none: no search (default: the run's, where they are at most 50,000)")
 	flags.StringVar(&f.images.split, "split", "", "part of the data, where it has parts: train or test (default train)")
 	flags.StringVar(&f.images.cache, "cache", "", "folder where features are kept, none: nowhere (default RUN/index)")
+	flags.StringVar(&f.classifier, "classifier", "", "file of swav eval finetune that /predict answers by, none: labels of --data vote (default RUN/classifier.safetensors, where there is one)")
 	flags.StringVar(&f.addr, "addr", "127.0.0.1:8080", "address to listen on; port 0 takes a free one")
 	flags.StringVar(&f.cert, "tls-cert", "", "certificate file (PEM, with its chain)")
 	flags.StringVar(&f.key, "tls-key", "", "key file (PEM)")
@@ -122,22 +125,89 @@ func (f *serveFlags) serve(c *cobra.Command, run string) error {
 	if err != nil {
 		return err
 	}
-	return t.Predict(f.batch, func(p *train.Predictor) error {
-		if f.pixels > 0 {
-			p.Decode.MaxPixels = int(f.pixels)
-		}
-		s, err := serve.New(p, serve.Config{Name: filepath.Base(run), Index: x, Token: f.token, Limits: f.limits,
-			Log: slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))})
-		if err != nil {
-			return err
-		}
-		f.announce(c, l.Listener.Addr())
-		err = s.Run(c.Context(), l)
-		if c.Context().Err() != nil && err == nil {
-			fmt.Fprintln(c.ErrOrStderr(), "swav: note: all requests are answered, the server has ended")
-		}
+	k, err := f.openClassifier(c, run)
+	if err != nil {
 		return err
+	}
+	config := serve.Config{Name: filepath.Base(run), Index: x, Token: f.token, Limits: f.limits, Log: slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))}
+	return t.Predict(f.batch, func(p *train.Predictor) error {
+		f.limit(p)
+		return f.withClassifier(k, &config, func(compute func(*serve.Server)) error {
+			s, err := serve.New(p, config)
+			if err != nil {
+				return err
+			}
+			compute(s)
+			f.announce(c, l.Listener.Addr())
+			err = s.Run(c.Context(), l)
+			if err == nil {
+				fmt.Fprintln(c.ErrOrStderr(), "swav: note: all requests are answered, the server has ended")
+			}
+			return err
+		})
 	})
+}
+
+// limit bounds the images that a network is shown.
+func (f *serveFlags) limit(p *train.Predictor) {
+	if f.pixels > 0 {
+		p.Decode.MaxPixels = int(f.pixels)
+	}
+}
+
+// openClassifier reads the classifier of --classifier, or of the run where it has
+// one; nil is none.
+func (f *serveFlags) openClassifier(c *cobra.Command, run string) (*finetune.Classifier, error) {
+	path := f.classifier
+	if path == "none" {
+		return nil, nil
+	}
+	if path == "" {
+		path = finetune.FileOf(run, 1, "")
+		if !exists(path) {
+			return nil, nil
+		}
+	}
+	k, err := finetune.Open(path)
+	if err == nil {
+		reportNote(c)(fmt.Sprintf("/predict answers by %s, %d classes", path, len(k.Classes)))
+	}
+	return k, err
+}
+
+// withClassifier puts the classifier into the configuration and has do use it;
+// compute starts the computing of its classes once there is a server. Without a
+// classifier it does nothing. It ends when the server has been stopped.
+func (f *serveFlags) withClassifier(k *finetune.Classifier, config *serve.Config, do func(compute func(*serve.Server)) error) error {
+	if k == nil {
+		return do(func(*serve.Server) {})
+	}
+	lent, server, ended := make(chan *train.Predictor), make(chan *serve.Server), make(chan error, 1)
+	go func() {
+		ended <- k.Lend(f.batch, func(p *train.Predictor) error {
+			lent <- p
+			if s := <-server; s != nil {
+				s.ComputeClasses()
+			}
+			return nil
+		})
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case p := <-lent:
+		f.limit(p)
+		config.Classifier = &serve.Classifier{Network: p, Classes: k.Classes, Method: "classifier"}
+	}
+	started := false
+	err := do(func(s *serve.Server) {
+		started = true
+		server <- s
+	})
+	if !started {
+		server <- nil
+	}
+	return cmp.Or(err, <-ended)
 }
 
 // open reads the network and the images to search.

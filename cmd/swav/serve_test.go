@@ -68,6 +68,10 @@ func TestServe(t *testing.T) {
 	data := runtest.Photos(t, 14)
 	dir := runtest.Run(t, data)
 	t.Setenv(tokenVariable, "s3cret")
+	var screen bytes.Buffer
+	if code := run([]string{"eval", "finetune", dir, "--epochs", "1"}, &screen, &screen); code != 0 {
+		t.Fatalf("finetune: exit code %d\n%s", code, screen.String())
+	}
 	r, w := io.Pipe()
 	var notes lockedBuffer
 	ended := make(chan int, 1)
@@ -105,7 +109,7 @@ func TestServe(t *testing.T) {
 			t.Errorf("image %d: status %d: %s", i, status, body)
 		}
 	}
-	for path, want := range map[string]string{"/embed": `"features":[`, "/cluster": `"cluster":`, "/predict": `"stripes"`} {
+	for path, want := range map[string]string{"/embed": `"features":[`, "/cluster": `"cluster":`, "/predict": `"method":"classifier"`} {
 		if status, body := post(path, 2, "s3cret"); status != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: status %d: %s", path, status, body)
 		}
