@@ -1,6 +1,6 @@
 # swav: bare `make` lists what there is to do.
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz build deps lint bench bench-peer verify clean
+.PHONY: help demo test fuzz build deps lint bench bench-peer interop-test verify clean
 
 GO      ?= scripts/go
 DATA    ?= fashion-mnist
@@ -10,7 +10,7 @@ BACKEND ?= cpu
 help: ## this list
 	@echo 'swav: learn image features without labels'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## install, build, train and report in minutes; DATA=fashion-mnist or DATA=cifar10
 	@scripts/deps build "$(DATA)"
@@ -45,6 +45,9 @@ bench: ## time the operators and the pipeline
 
 bench-peer: build ## time swav and PyTorch side by side (fetches 5 GB)
 	bench/peer/run
+
+interop-test: build ## check exports against PyTorch, ONNX Runtime, timm, transformers (fetches 5 GB)
+	scripts/interop-test
 
 verify: build ## replay the reference traces of SHARED on BACKEND (cpu or ref)
 	bin/swav verify --backend $(BACKEND) $(SHARED)/golden/resnet*

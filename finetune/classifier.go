@@ -216,6 +216,31 @@ type Predictor struct {
 // On has do use the classifier, for at most batch images at a time, on a thread of its
 // own.
 func (c *Classifier) On(batch int, do func(p *Predictor) error) error {
+	return c.model(func(m *engine.Model, precision op.DType) error {
+		e, err := train.NewExtractor(m, train.EvalSize(c.Recipe), batch, precision)
+		if err != nil {
+			return err
+		}
+		defer e.Close()
+		return do(&Predictor{Extractor: e, classes: len(c.Classes)})
+	})
+}
+
+// Lend has do use the classifier for single files, up to batch at a time, on a thread of
+// its own. What the predictor calls scores are logits.
+func (c *Classifier) Lend(batch int, do func(p *train.Predictor) error) error {
+	return c.model(func(m *engine.Model, precision op.DType) error {
+		p, err := train.NewPredictor(m, c.Recipe, batch, precision)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		return do(p)
+	})
+}
+
+// model has do use the network on a thread of its own.
+func (c *Classifier) model(do func(m *engine.Model, precision op.DType) error) error {
 	return train.OnThread(func() error {
 		b, err := train.NewBackend(c.Recipe.Train.Backend, 0)
 		if err != nil {
@@ -231,12 +256,7 @@ func (c *Classifier) On(batch int, do func(p *Predictor) error) error {
 			return err
 		}
 		m.Set(c.weights, c.buffers)
-		e, err := train.NewExtractor(m, train.EvalSize(c.Recipe), batch, c.precision(b))
-		if err != nil {
-			return err
-		}
-		defer e.Close()
-		return do(&Predictor{Extractor: e, classes: len(c.Classes)})
+		return do(m, c.precision(b))
 	})
 }
 

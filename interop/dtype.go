@@ -1,6 +1,9 @@
 package interop
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // DType is an element type by its safetensors name.
 type DType string
@@ -37,6 +40,33 @@ func (d DType) Size() int {
 		return 1
 	}
 	return 0
+}
+
+// float tells whether elements are floating point numbers that are read.
+func (d DType) float() bool { return d == F32 || d == F64 || d == F16 || d == BF16 }
+
+// appendFloat32 appends little-endian elements of a floating point type, whole
+// ones, as float32.
+func appendFloat32(x []float32, d DType, b []byte) []float32 {
+	switch le := binary.LittleEndian; d {
+	case F32:
+		for ; len(b) > 0; b = b[4:] {
+			x = append(x, math.Float32frombits(le.Uint32(b)))
+		}
+	case F64:
+		for ; len(b) > 0; b = b[8:] {
+			x = append(x, float32(math.Float64frombits(le.Uint64(b))))
+		}
+	case F16:
+		for ; len(b) > 0; b = b[2:] {
+			x = append(x, fromFloat16(le.Uint16(b)))
+		}
+	case BF16:
+		for ; len(b) > 0; b = b[2:] {
+			x = append(x, fromBFloat16(le.Uint16(b)))
+		}
+	}
+	return x
 }
 
 // fromFloat16 widens an IEEE 754 half.

@@ -1,5 +1,6 @@
 // Package interop reads and writes the files by which other tools take part:
-// safetensors (weights, checkpoints, features) and NumPy's npy (features).
+// safetensors (weights, checkpoints, features), PyTorch's checkpoints (weights),
+// NumPy's npy (features).
 //
 // Files come from anywhere, so every size that a file claims is checked against
 // what is there before memory is set aside; bad files give errors, never a

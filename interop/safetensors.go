@@ -261,6 +261,12 @@ func (s *Safetensors) Info(name string) (info Info, ok bool) {
 	return info, ok
 }
 
+// Shape is a tensor's shape; ok is false if there is none of that name.
+func (s *Safetensors) Shape(name string) (shape []int, ok bool) {
+	info, ok := s.Info(name)
+	return info.Shape, ok
+}
+
 // Bytes returns a tensor as it is in the file: little-endian, row-major.
 func (s *Safetensors) Bytes(name string) ([]byte, error) {
 	info, err := s.find(name)
@@ -280,32 +286,11 @@ func (s *Safetensors) Float32(name string) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch info.DType {
-	case F32, F64, F16, BF16:
-	default:
+	if !info.DType.float() {
 		return nil, s.wrap(name, fmt.Errorf("element type %s, want floating point", info.DType))
 	}
 	x := make([]float32, 0, info.Len())
-	err = s.chunks(info, func(b []byte) {
-		switch le := binary.LittleEndian; info.DType {
-		case F32:
-			for ; len(b) > 0; b = b[4:] {
-				x = append(x, math.Float32frombits(le.Uint32(b)))
-			}
-		case F64:
-			for ; len(b) > 0; b = b[8:] {
-				x = append(x, float32(math.Float64frombits(le.Uint64(b))))
-			}
-		case F16:
-			for ; len(b) > 0; b = b[2:] {
-				x = append(x, fromFloat16(le.Uint16(b)))
-			}
-		case BF16:
-			for ; len(b) > 0; b = b[2:] {
-				x = append(x, fromBFloat16(le.Uint16(b)))
-			}
-		}
-	})
+	err = s.chunks(info, func(b []byte) { x = appendFloat32(x, info.DType, b) })
 	return x, s.wrap(name, err)
 }
 

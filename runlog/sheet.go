@@ -91,7 +91,7 @@ func SheetOf(title, subtitle string, rows []SheetRow, side int) (image.Image, er
 			at := image.Rect(0, 0, side, side).Add(image.Pt(margin+label+j*(side+gap), y))
 			draw.Draw(dst, at, image.NewUniform(rule), image.Point{}, draw.Src)
 			if img != nil {
-				thumbnail(dst, at, img)
+				Thumbnail(dst, at, img)
 			}
 		}
 	}
@@ -115,10 +115,10 @@ func cellSide(rows []SheetRow) int {
 	return (smallCell + largest - 1) / largest * largest
 }
 
-// thumbnail fills a square. Small images are enlarged by whole pixels, so that
+// Thumbnail fills a square. Small images are enlarged by whole pixels, so that
 // what the network saw stays visible; of larger ones it shows the middle square,
 // as the network sees it in evaluation.
-func thumbnail(dst draw.Image, at image.Rectangle, img image.Image) {
+func Thumbnail(dst draw.Image, at image.Rectangle, img image.Image) {
 	b := img.Bounds()
 	if b.Empty() {
 		return

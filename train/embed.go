@@ -17,9 +17,10 @@ import (
 
 // EmbedOptions name a trained network and images to show to it.
 type EmbedOptions struct {
-	Run   string // run directory, or a checkpoint within
-	Data  string // source; "": the run's
-	Split string // dataset.Train (also "") or dataset.Test
+	Run   string   // run directory, a checkpoint within, or weights as package transfer opens them
+	Data  string   // source; "": the run's
+	Split string   // dataset.Train (also "") or dataset.Test
+	Set   []string // changes of the recipe, as config.Recipe.Set takes them
 	Skip  func(id string, err error)
 	Note  func(text string) // told of what takes long; may be nil
 	// Progress, if not nil, is told how many images are done.
@@ -70,15 +71,19 @@ type trained struct {
 	recipe *config.Recipe
 	net    *nn.Network
 	saved  *checkpoint.Loaded
+	head   bool // false: weights of a backbone alone
 }
 
 // loadTrained reads the network that o names and fills in what o leaves open.
 func loadTrained(o *EmbedOptions) (*trained, error) {
+	if isForeign(o.Run) {
+		return loadForeign(o)
+	}
 	path, recipe, err := findRun(o.Run)
 	if err != nil {
 		return nil, err
 	}
-	t := &trained{}
+	t := &trained{head: true}
 	if t.recipe, err = config.Load(recipe); err != nil {
 		return nil, err
 	}
@@ -96,10 +101,21 @@ func loadTrained(o *EmbedOptions) (*trained, error) {
 		o.Split = dataset.Train
 	}
 	t.recipe.Model.InChannels = st.Arch.InChannels
+	if err := t.set(o.Set); err != nil {
+		return nil, err
+	}
 	if t.net, err = nn.Build(st.Arch); err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
 	}
 	return t, nil
+}
+
+// loadRun is loadTrained for those who need a run's directory.
+func loadRun(o *EmbedOptions) (*trained, error) {
+	if isForeign(o.Run) {
+		return nil, fmt.Errorf("%s holds weights and is no run directory: `swav train --init` makes a run of them, `swav embed` their features", o.Run)
+	}
+	return loadTrained(o)
 }
 
 // on has do use the network, on a thread of its own.

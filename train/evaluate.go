@@ -80,7 +80,7 @@ type Checkpoint struct {
 // OpenCheckpoint reads the newest checkpoint of a run directory, or a checkpoint within.
 func OpenCheckpoint(run string) (*Checkpoint, error) {
 	o := EmbedOptions{Run: run}
-	t, err := loadTrained(&o)
+	t, err := loadRun(&o)
 	if err != nil {
 		return nil, err
 	}

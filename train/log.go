@@ -67,7 +67,7 @@ func (l *RunLog) facts() [][2]string {
 		crops = append(crops, fmt.Sprintf("%dx%d (scale %g to %g)", c.Count, c.Size, c.MinScale, c.MaxScale))
 	}
 	epochs := float64(s.Resolved.Steps) / float64(s.Resolved.StepsPerEpoch)
-	return [][2]string{
+	facts := [][2]string{
 		{"data", dataText(s)},
 		{"views", strings.Join(crops, " + ")},
 		{"network", fmt.Sprintf("%v; %.2f M parameters, %.1f M multiply-accumulates an image", s.Arch, float64(s.Params)/1e6, float64(s.MACs)/1e6)},
@@ -75,6 +75,10 @@ func (l *RunLog) facts() [][2]string {
 		{"device", fmt.Sprintf("%s, %s", s.Device, s.Precision)},
 		{"memory", fmt.Sprintf("%s for intermediates, %s for weights, gradients, optimizer and queue", size(s.Memory), size(s.Fixed))},
 	}
+	if s.Init != nil {
+		facts = append(facts, [2]string{"start", strings.Join(s.Init, "; ")})
+	}
+	return facts
 }
 
 // dataText describes the data; a stream is a source that is empty at the start.

@@ -32,6 +32,7 @@ type Options struct {
 	Recipe *config.Recipe // nil with Resume: the run's own
 	Data   string         // source, as dataset.Open takes it; "" with Resume: as before
 	Dir    string         // run directory
+	Init   string         // weights to start from, as package transfer opens them; "": random ones
 	Resume bool
 	Stop   int      // > 0: save and return after this many steps, as if interrupted
 	DryRun bool     // return after Log.Start: nothing is trained or saved
@@ -74,10 +75,11 @@ type Start struct {
 	Device   string
 	Precision,
 	Dir string
-	Memory int64 // bytes of intermediates
-	Fixed  int64 // bytes of weights, gradients, moments and queue
-	Resume int   // steps done before
-	DryRun bool  // nothing follows
+	Memory int64    // bytes of intermediates
+	Fixed  int64    // bytes of weights, gradients, moments and queue
+	Resume int      // steps done before
+	Init   []string // where the weights come from, and what starts afresh; nil: all does
+	DryRun bool     // nothing follows
 	Notes  []string
 }
 
@@ -103,7 +105,8 @@ type run struct {
 	alarm    swav.Alarm
 	monitor  *monitor // nil: no evaluations during training
 	state    State
-	passes   [][]int // the loader's crop groups of each pass of the plan
+	init     []string // as Start.Init
+	passes   [][]int  // the loader's crop groups of each pass of the plan
 
 	codes, scores, embeddings []float32 // of the last step, for its health
 	joined                    []float32
@@ -193,6 +196,10 @@ func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, er
 		if t.state, err = restore(t.stepper, saved); err != nil {
 			return nil, err
 		}
+	} else if t.opts.Init != "" {
+		if t.init, err = startFrom(t.stepper.Model, t.opts.Init); err != nil {
+			return nil, err
+		}
 	}
 	t.state.Arch, t.state.Data = t.arch, dataset.Absolute(t.opts.Data) // for commands from other folders
 	t.schedule = schedule(r, t.res)
@@ -271,7 +278,7 @@ func (t *run) start() error {
 	b := t.stepper.Model.Backend
 	return t.opts.Log.Start(Start{Recipe: r, Resolved: t.res, Source: t.source, Arch: t.arch, Params: net.NumParams, MACs: plan.MACs(),
 		Device: b.Describe(), Precision: precisionText(plan), Dir: t.opts.Dir, Memory: plan.ArenaBytes(), Fixed: t.stepper.Bytes(),
-		Resume: t.state.Step, DryRun: t.opts.DryRun, Notes: t.opts.Notes})
+		Resume: t.state.Step, Init: t.init, DryRun: t.opts.DryRun, Notes: t.opts.Notes})
 }
 
 // precisionText names the precision of a plan, with the one that was asked for

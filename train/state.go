@@ -125,14 +125,20 @@ func modelTensors(m *engine.Model) []checkpoint.Tensor {
 
 // LoadModel puts a checkpoint's weights into a model of the same architecture.
 func LoadModel(m *engine.Model, tensors []checkpoint.Tensor) error {
-	weights := make([]float32, m.Net.NumParams)
-	buffers := make([]float32, m.Net.NumBuffers)
-	want := append(split("", m.Net.Params, weights), split("", m.Net.Buffers, buffers)...)
-	if err := checkpoint.Restore(want, tensors); err != nil {
+	weights, buffers, err := flatten(m.Net, tensors)
+	if err != nil {
 		return err
 	}
 	m.Set(weights, buffers)
 	return m.Backend.Sync()
+}
+
+// flatten is a checkpoint's weights in the order of a network of the same
+// architecture.
+func flatten(net *nn.Network, tensors []checkpoint.Tensor) (weights, buffers []float32, err error) {
+	weights, buffers = make([]float32, net.NumParams), make([]float32, net.NumBuffers)
+	want := append(split("", net.Params, weights), split("", net.Buffers, buffers)...)
+	return weights, buffers, checkpoint.Restore(want, tensors)
 }
 
 // split names the parts of a flat buffer; the parts share its memory.

@@ -10,17 +10,22 @@ import (
 
 	"swav/dataset"
 	"swav/eval"
+	"swav/gallery"
 	"swav/train"
 )
 
 // modelFlags are what embed and cluster share: which network, which images.
-type modelFlags struct{ run, data, split, out string }
+type modelFlags struct {
+	run, data, split, out string
+	set                   []string
+}
 
 func (f *modelFlags) add(c *cobra.Command, out string) {
-	c.Flags().StringVar(&f.run, "run", "", "run directory, or one checkpoint in it (required)")
+	c.Flags().StringVar(&f.run, "run", "", "run directory, one checkpoint in it, or weights of another tool (required)")
 	c.Flags().StringVar(&f.data, "data", "", "images: folder, list, shards, URLs of shards, idx files, CIFAR batches (default: the run's)")
 	c.Flags().StringVar(&f.split, "split", "", "part of the data, where it has parts: train or test (default train)")
 	c.Flags().StringVar(&f.out, "out", out, "file to write")
+	c.Flags().StringArrayVar(&f.set, "set", nil, "change a key of the run's recipe for this: KEY=VALUE, such as train.precision=fp32; may be repeated")
 }
 
 func (f *modelFlags) check(c *cobra.Command) error {
@@ -43,9 +48,13 @@ func newEmbed() *cobra.Command {
 		Short: "Write the features of images",
 		Long: `Writes one row of backbone features for each image, as .npy or .safetensors by
 the extension of --out, and beside it a .csv that names the image of each row.
-Images that cannot be read are left out and reported.`,
-		Example: `  swav embed --run runs/photos --data ~/photos --out features.npy`,
-		Args:    withUsage(cobra.NoArgs),
+Images that cannot be read are left out and reported.
+
+--run also takes weights of other tools, as ` + "`swav train --init`" + ` does. Images are then
+shown as the original shows them, unless --set says otherwise.`,
+		Example: `  swav embed --run runs/photos --data ~/photos --out features.npy
+  swav embed --run resnet50.pth --set augment.std=0.229,0.224,0.225 --data ~/photos`,
+		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(c); err != nil {
 				return err
@@ -53,7 +62,7 @@ Images that cannot be read are left out and reported.`,
 			if ext := strings.ToLower(filepath.Ext(f.out)); ext != ".npy" && ext != ".safetensors" {
 				return usageError{fmt.Errorf("--out %s: want a name ending in .npy or .safetensors", f.out)}
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c), Note: reportNote(c)})
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Set: f.set, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
 				return err
 			}
@@ -79,26 +88,38 @@ Images that cannot be read are left out and reported.`,
 func newCluster() *cobra.Command {
 	var f modelFlags
 	var follow bool
+	var dir string
+	var o gallery.ClusterOptions
 	c := &cobra.Command{
-		Use:   "cluster --run DIR [--data SRC] [--out FILE]",
-		Short: "Write each image's prototype",
+		Use:   "cluster --run DIR [--data SRC] [--out FILE] [--dir FOLDER]",
+		Short: "Write each image's prototype, or sort images into folders",
 		Long: `Writes a CSV with the prototype of each image: the one whose direction is nearest
 to the image's embedding, and the cosine between them as score.
+
+With --dir it fills a new folder instead: a sub-folder for each cluster with links
+to its images (copies with --copy), and clusters.html to browse them: sizes,
+purity where there are labels, the most and the least typical images of each.
 
 --follow labels the images of a stream as they arrive, one line each, on standard
 output unless --out is given: - for standard input (a tar stream or a list of
 paths), watch:FOLDER, repeat:SHARDS.`,
 		Example: `  swav cluster --run runs/photos --data ~/photos --out clusters.csv
+  swav cluster --run runs/photos --data ~/photos --dir sorted
   swav cluster --run runs/photos --follow --data watch:incoming`,
 		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(c); err != nil {
 				return err
 			}
-			if follow {
+			switch {
+			case dir != "" && (follow || c.Flags().Changed("out")):
+				return usageError{fmt.Errorf("--dir goes with neither --out nor --follow: it writes files of its own")}
+			case dir != "":
+				return sortImages(c, &f, dir, o)
+			case follow:
 				return followStream(c, &f)
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Skip: reportSkip(c), Note: reportNote(c)})
+			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Set: f.set, Skip: reportSkip(c), Note: reportNote(c)})
 			if err != nil {
 				return err
 			}
@@ -126,6 +147,9 @@ paths), watch:FOLDER, repeat:SHARDS.`,
 		},
 	}
 	f.add(c, "clusters.csv")
+	c.Flags().StringVar(&dir, "dir", "", "new folder to sort the images into, with a page to browse them")
+	c.Flags().BoolVar(&o.Copy, "copy", false, "with --dir: copy the images instead of linking to them")
+	c.Flags().IntVar(&o.Examples, "examples", 10, "with --dir: most and least typical images that the page shows of a cluster")
 	c.Flags().BoolVar(&follow, "follow", false, "label the images of a stream as they arrive")
 	return c
 }
@@ -148,7 +172,7 @@ func followStream(c *cobra.Command, f *modelFlags) error {
 	if err := eval.WriteAssignments(w, nil, nil); err != nil {
 		return err
 	}
-	return train.Follow(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Skip: reportSkip(c), Note: reportNote(c)}, func(rows []eval.Assignment) error {
+	return train.Follow(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Set: f.set, Skip: reportSkip(c), Note: reportNote(c)}, func(rows []eval.Assignment) error {
 		return eval.AppendAssignments(w, rows, nil)
 	})
 }

@@ -99,7 +99,8 @@ NeurIPS 2020), and writes features, clusters and the trained backbone.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{hint(err, "see `%s --help`", c.CommandPath())}
 	})
-	root.AddCommand(newTrain(), newEmbed(), newCluster(), newEval(), newPredict(), newRecipes(), newVerify(), newBench(), newData())
+	root.AddCommand(newTrain(), newEmbed(), newCluster(), newSearch(), newMap(), newServe(), newEval(), newPredict(), newExport(),
+		newRecipes(), newVerify(), newBench(), newData())
 	return root
 }
 

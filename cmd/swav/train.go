@@ -16,7 +16,7 @@ import (
 )
 
 func newTrain() *cobra.Command {
-	var recipe, data, dir string
+	var recipe, data, dir, init string
 	var resume, dryRun bool
 	var set []string
 	var budget time.Duration
@@ -45,12 +45,16 @@ data.cache_gb of them.
 The recipe says everything else: see ` + "`swav recipes`" + `. The recipe auto chooses by the
 data, the machine and --time, and prints why.
 
+--init starts from weights of another training: backbone, and projection head and
+prototypes where they fit. Optimizer and schedule start afresh.
+
 Ctrl-C saves and leaves; --resume goes on exactly where the run stopped. Exit
 status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 		Example: `  swav train --recipe auto --data ~/photos --run runs/photos --time 30m
   swav train --recipe cifar10 --data ~/cifar10 --run runs/c10 --set optim.lr=2e-3
   swav train --data 's3://bucket/data-{000000..000123}.tar' --run runs/s3 --time 8h
   tar cf - photos | swav train --data - --run runs/stream --time 1h
+  swav train --init swav_800ep_pretrain.pth.tar --recipe swav_200ep_bs256 --data ~/photos --run runs/more
   swav train --resume --run runs/c10`,
 		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -71,7 +75,10 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 			if budget < 0 || budget > 0 && !strings.EqualFold(recipe, "auto") && recipe != "" {
 				return usageError{hint(fmt.Errorf("--time %v with --recipe %s", budget, recipe), "--time belongs to --recipe auto; other recipes say their length by train.epochs or train.steps")}
 			}
-			o := train.Options{Data: data, Dir: dir, Resume: resume, DryRun: dryRun}
+			if init != "" && resume {
+				return usageError{hint(errors.New("--init with --resume: a resumed run has its weights"), "leave --init out, or start a new --run")}
+			}
+			o := train.Options{Data: data, Dir: dir, Init: init, Resume: resume, DryRun: dryRun}
 			if recipe != "" || !resume {
 				var err error
 				if o.Recipe, o.Notes, err = chooseRecipe(c, recipe, data, budget, set); err != nil {
@@ -99,6 +106,7 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 	f.StringVar(&recipe, "recipe", "", "built-in recipe or TOML file (default auto)")
 	f.StringVar(&data, "data", "", "images: folder, list, shards, URLs of shards, idx files, CIFAR batches, or a stream (- for standard input)")
 	f.StringVar(&dir, "run", "", "run directory (required)")
+	f.StringVar(&init, "init", "", "weights to start from: a PyTorch checkpoint (the original's, torchvision's, VISSL's, lightly's), safetensors, or a run")
 	f.BoolVar(&resume, "resume", false, "go on with the run in --run")
 	f.StringArrayVar(&set, "set", nil, "change a key of the recipe: KEY=VALUE; may be repeated")
 	f.BoolVar(&dryRun, "dry-run", false, "print what would run and the memory that it takes, then leave; no run directory is written")

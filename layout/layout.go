@@ -1,0 +1,146 @@
+// Package layout places rows of numbers in the plane, so that people can look at
+// them: linear ([PCA]) or by who is near whom ([UMAP]).
+//
+// Both are deterministic: the same rows, options and build give the same places.
+// What the rows are and how the picture is drawn belongs to the caller (package
+// gallery).
+package layout
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+)
+
+// Options vary what UMAP does. The zero value is ready for use.
+type Options struct {
+	// Neighbours of a row that should stay near it; 0 means 15, the original's.
+	Neighbours int
+	// Epochs of the optimisation; 0 means the original's: 500 for up to 10,000
+	// rows, 200 above.
+	Epochs int
+	// Seed of the samples.
+	Seed uint64
+	// Progress, if not nil, is told how much is done.
+	Progress func(done, total int)
+}
+
+func (o Options) withDefaults(n int) Options {
+	if o.Neighbours <= 0 {
+		o.Neighbours = 15
+	}
+	o.Neighbours = min(o.Neighbours, n-1)
+	if o.Epochs <= 0 {
+		o.Epochs = 500
+		if n > 10000 {
+			o.Epochs = 200
+		}
+	}
+	if o.Progress == nil {
+		o.Progress = func(int, int) {}
+	}
+	return o
+}
+
+// Above exactRows rows neighbours are looked for among the reduced principal
+// components, as their number of pairs makes whole rows too slow: 100,000 rows are
+// placed in minutes on two cores.
+const (
+	exactRows = 20000
+	reduced   = 48
+)
+
+// UMAP places n finite rows of d numbers in the plane by the method of McInnes,
+// Healy and Melville ("UMAP: Uniform Manifold Approximation and Projection for
+// Dimension Reduction", 2018): coords [n, 2], centred on the origin. Nearby rows
+// (Euclidean distance) lie near each other; distances between groups, their sizes
+// and densities say little.
+//
+// It differs from the paper's program in three points: neighbours are exact, the
+// start is PCA rather than a spectral layout (Kobak and Linderman 2021 find it as
+// good), and the curve of similarity is 1/(1+d^2), that is a = b = 1, which needs
+// no powers.
+func UMAP(ctx context.Context, x []float32, n, d int, o Options) ([]float64, error) {
+	if n < 0 || d < 1 || len(x) != n*d {
+		return nil, fmt.Errorf("layout: %d numbers for %d rows of %d", len(x), n, d)
+	}
+	for i, v := range x {
+		if v-v != 0 {
+			return nil, fmt.Errorf("layout: row %d is not finite", i/d)
+		}
+	}
+	o = o.withDefaults(n)
+	start, _ := PCA(x, n, d, 2)
+	coords := spread(start, n, o.Seed)
+	if n <= 2 {
+		return coords, nil
+	}
+	total := searchShare + o.Epochs
+	rows, width := x, d
+	if n > exactRows && d > reduced {
+		rows, width = reduce(x, n, d)
+	}
+	near, err := neighbours(ctx, rows, n, width, o.Neighbours, func(done, of int) { o.Progress(searchShare*done/of, total) })
+	if err != nil {
+		return nil, err
+	}
+	g := fuzzy(near, n, o.Neighbours)
+	err = g.optimize(ctx, coords, o.Epochs, o.Seed, func(done int) { o.Progress(searchShare+done, total) })
+	if err != nil {
+		return nil, err
+	}
+	centreCoords(coords, n)
+	return coords, nil
+}
+
+// searchShare is how many epochs the search for neighbours counts as in Progress.
+const searchShare = 100
+
+// extent is the side of the square that the optimisation starts in (the
+// original's).
+const extent = 10
+
+// spread scales k principal components to the square and shakes them a little, so
+// that no two rows lie in one place.
+func spread(pca []float64, n int, seed uint64) []float64 {
+	k := 0
+	if n > 0 {
+		k = len(pca) / n
+	}
+	largest := 0.0
+	for _, v := range pca {
+		largest = max(largest, math.Abs(v))
+	}
+	rng := rand.New(rand.NewPCG(seed, 0x0a9))
+	coords := make([]float64, 2*n)
+	for i := range n {
+		for j := range 2 {
+			if j < k && largest > 0 {
+				coords[2*i+j] = extent * pca[i*k+j] / largest
+			}
+			coords[2*i+j] += 1e-3 * rng.NormFloat64()
+		}
+	}
+	return coords
+}
+
+// reduce is the rows' first principal components.
+func reduce(x []float32, n, d int) (rows []float32, width int) {
+	coords, share := PCA(x, n, d, reduced)
+	rows = make([]float32, len(coords))
+	for i, v := range coords {
+		rows[i] = float32(v)
+	}
+	return rows, len(share)
+}
+
+func centreCoords(coords []float64, n int) {
+	var mean [2]float64
+	for i, v := range coords {
+		mean[i%2] += v / float64(n)
+	}
+	for i := range coords {
+		coords[i] -= mean[i%2]
+	}
+}
