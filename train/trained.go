@@ -182,7 +182,17 @@ func (p *Predictor) Features() int { return p.plans[0].Plan.Features.Cols() }
 
 // View decodes an image file and writes the network's view of it to dst, which
 // has Pixels values. It may be called concurrently.
-func (p *Predictor) View(dst []float32, file []byte) (err error) {
+func (p *Predictor) View(dst []float32, file []byte) error {
+	return p.show(dst, func(img *imgcodec.Image) error { return imgcodec.DecodeInto(img, file, p.Decode) })
+}
+
+// ViewImage is View of an image that is decoded already.
+func (p *Predictor) ViewImage(dst []float32, m image.Image) error {
+	return p.show(dst, func(img *imgcodec.Image) error { return imgcodec.FromImage(img, m, p.Decode) })
+}
+
+// show writes the view of the image that load loads.
+func (p *Predictor) show(dst []float32, load func(*imgcodec.Image) error) (err error) {
 	v, _ := p.viewers.Get().(*imageViewer)
 	if v == nil {
 		v = &imageViewer{}
@@ -194,7 +204,7 @@ func (p *Predictor) View(dst []float32, file []byte) (err error) {
 		}
 		p.viewers.Put(v)
 	}()
-	if err := imgcodec.DecodeInto(&v.img, file, p.Decode); err != nil {
+	if err := load(&v.img); err != nil {
 		return err
 	}
 	if err := p.norm.CheckImage(v.img.C); err != nil {

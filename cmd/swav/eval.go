@@ -32,7 +32,7 @@ The result is printed and written to RUN/eval/PROTOCOL.json; with --json it is
 printed as JSON.`,
 		Example: `  swav eval knn runs/photos
   swav eval linear runs/photos/checkpoints/step-0001000
-  swav embed --run runs/c10 --out train.npy && swav embed --run runs/c10 --split test --out test.npy
+  swav embed runs/c10 --out train.npy && swav embed runs/c10 --split test --out test.npy
   swav eval knn train.npy test.npy --json`,
 		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {

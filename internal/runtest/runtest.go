@@ -18,7 +18,7 @@ import (
 	"swav/train"
 )
 
-// Recipe of the run: 6 prototypes, 32 features, views of 12 pixels.
+// Recipe of the run: 6 prototypes, 16 features, views of 12 pixels.
 const Recipe = `
 [[crops]]
 count = 2
@@ -52,6 +52,14 @@ const Prototypes = 6
 // Photo is image i of Photos, encoded: even ones are PNG, odd ones JPEG.
 func Photo(t testing.TB, i int) []byte {
 	t.Helper()
+	b, err := photo(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func photo(i int) ([]byte, error) {
 	img := image.NewRGBA(image.Rect(0, 0, 24, 20))
 	for p := range 24 * 20 {
 		x, y := p%24, p/24
@@ -68,42 +76,59 @@ func Photo(t testing.TB, i int) []byte {
 	} else {
 		err = jpeg.Encode(&b, img, &jpeg.Options{Quality: 95})
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return b.Bytes(), err
 }
 
 // Photos writes n pictures into a new folder with sub-folders for two classes.
 func Photos(t testing.TB, n int) string {
 	t.Helper()
 	dir := t.TempDir()
-	for i := range n {
-		name := filepath.Join(dir, []string{"stripes", "bands"}[i%2], fmt.Sprintf("%02d.%s", i, []string{"png", "jpg"}[i%2]))
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, Photo(t, i), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if err := WritePhotos(dir, n); err != nil {
+		t.Fatal(err)
 	}
 	return dir
+}
+
+// WritePhotos is Photos for a folder that is there.
+func WritePhotos(dir string, n int) error {
+	for i := range n {
+		b, err := photo(i)
+		if err != nil {
+			return err
+		}
+		name := filepath.Join(dir, []string{"stripes", "bands"}[i%2], fmt.Sprintf("%02d.%s", i, []string{"png", "jpg"}[i%2]))
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, b, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Run trains on data, with changes to the recipe as KEY=VALUE, and returns the run
 // directory.
 func Run(t testing.TB, data string, set ...string) string {
 	t.Helper()
+	dir := t.TempDir()
+	if err := Train(dir, data, set...); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// Train is Run for a run directory.
+func Train(dir, data string, set ...string) error {
 	r, err := config.Parse([]byte(Recipe), "recipe")
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	for _, s := range set {
 		if err := r.Set(s); err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
-	dir := t.TempDir()
 	var screen bytes.Buffer
 	log := train.NewRunLog(&screen, &screen, dir)
 	_, err = train.Run(context.Background(), train.Options{Recipe: r, Data: data, Dir: dir, Log: log})
@@ -111,7 +136,7 @@ func Run(t testing.TB, data string, set ...string) string {
 		err = closed
 	}
 	if err != nil {
-		t.Fatalf("%v\n%s", err, screen.String())
+		return fmt.Errorf("%w\n%s", err, screen.String())
 	}
-	return dir
+	return nil
 }
