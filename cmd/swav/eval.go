@@ -103,7 +103,7 @@ func (p *protocol) evaluate(c *cobra.Command, args []string, evaluate func(conte
 	}
 	defer closeFiles()
 	start := time.Now()
-	result, err := evaluate(c.Context(), d, eval.Options{Classes: len(d.Classes), Gemm: cpu.Gemm, Progress: p.progress.Stage(p.name)})
+	result, err := evaluate(c.Context(), d, eval.Options{Classes: len(d.Classes), Gemm: cpu.Gemm, Scanner: cpu.Scanner{}, Progress: p.progress.Stage(p.name)})
 	if err != nil {
 		return nil, "", err
 	}
