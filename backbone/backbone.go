@@ -87,7 +87,7 @@ type job struct {
 var ErrClosed = errors.New("backbone: closed")
 
 // Open reads a run directory, one of its checkpoints, or a file of weights that
-// `swav embed --run` takes.
+// `swav embed` takes.
 func Open(path string, o Options) (*Backbone, error) {
 	if o.Batch == 0 {
 		o.Batch = 32

@@ -63,7 +63,7 @@ func TestFeaturesAreThoseOfEmbed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := tr.Embed(context.Background(), src, nil)
+	want, err := tr.Embed(context.Background(), src, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

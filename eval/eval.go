@@ -11,7 +11,6 @@ package eval
 import (
 	"errors"
 	"fmt"
-	"math"
 )
 
 // Set is a set of feature vectors, one row an image.
@@ -47,12 +46,46 @@ func (s Set) check(what string, classes int) error {
 			return fmt.Errorf("%s set: label %d of row %d, want 0 to %d", what, l, i, classes-1)
 		}
 	}
-	for i, x := range s.Features {
-		if !(math.Abs(float64(x)) <= math.MaxFloat32) {
-			return fmt.Errorf("%s set: row %d holds %v: the network that made it has diverged", what, i/s.Dim, x)
-		}
+	if i := notFinite(s.Features); i >= 0 {
+		return fmt.Errorf("%s set: row %d holds %v: the network that made it has diverged", what, i/s.Dim, s.Features[i])
 	}
 	return nil
+}
+
+// notFinite is the first number that is infinite or none, -1 if there is none.
+func notFinite(x []float32) int {
+	const block = 1 << 16
+	parts := make([]int, blocks(len(x), block))
+	_ = parallel(len(parts), func(_, b int) error {
+		part := x[b*block : min((b+1)*block, len(x))]
+		parts[b] = -1
+		// x - x is 0 for finite numbers alone. Whole blocks are added up first.
+		var a0, a1, a2, a3 float32
+		i := 0
+		for ; i+4 <= len(part); i += 4 {
+			p := (*[4]float32)(part[i:])
+			a0, a1, a2, a3 = a0+(p[0]-p[0]), a1+(p[1]-p[1]), a2+(p[2]-p[2]), a3+(p[3]-p[3])
+		}
+		for ; i < len(part); i++ {
+			a0 += part[i] - part[i]
+		}
+		if a0+a1+a2+a3 == 0 {
+			return nil
+		}
+		for i, v := range part {
+			if v-v != 0 {
+				parts[b] = b*block + i
+				return nil
+			}
+		}
+		return nil
+	})
+	for _, i := range parts {
+		if i >= 0 {
+			return i
+		}
+	}
+	return -1
 }
 
 // classesOf is one more than the largest label.

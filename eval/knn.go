@@ -17,6 +17,7 @@ type Options struct {
 	Uniform     bool    // every neighbour has one vote
 	Classes     int     // 0 means as many as the labels show
 	Gemm        Gemm    // nil: gonum's
+	Scanner     Scanner // of the search for neighbours; nil: a Gemm does its work
 
 	// Progress, if not nil, is told how much is done. It is called by one goroutine
 	// at a time.
@@ -62,7 +63,7 @@ func (o Options) rule() Rule {
 }
 
 // Votes is KNN by several rules at once: the neighbours are looked for once. Of the
-// options it takes Classes, Gemm and Progress.
+// options it takes Classes, Gemm, Scanner and Progress.
 func Votes(ctx context.Context, ref, query Set, rules []Rule, o Options) ([]Result, error) {
 	if o.Classes == 0 {
 		o.Classes = classesOf(ref.Labels, query.Labels)

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"swav/op/cpu"
 )
 
 // naive is the definition: all similarities in float64, sorted.
@@ -249,6 +251,32 @@ func TestKNNOwnProduct(t *testing.T) {
 	}})
 	if !errors.Is(err, torn) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A backend's inner loop gives the same result to the bit, left-out rows included.
+func TestKNNByScanner(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	for _, c := range []struct{ refs, queries, dim int }{{1, 1, 1}, {300, 257, 17}, {5000, 130, 40}, {4099, 121, 600}} {
+		ref, query := random(rng, c.refs, c.dim, 5), random(rng, c.queries, c.dim, 5)
+		for _, k := range []int{1, 20, 200} {
+			want, err := KNN(context.Background(), ref, query, Options{K: k})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := KNN(context.Background(), ref, query, Options{K: k, Scanner: cpu.Scanner{}})
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%+v, k %d: top-1 %v, want %v; %v", c, k, got.Top1, want.Top1, err)
+			}
+		}
+		if c.refs == 1 {
+			continue
+		}
+		want, err1 := LeaveOneOut(context.Background(), query, Options{})
+		got, err2 := LeaveOneOut(context.Background(), query, Options{Scanner: cpu.Scanner{}})
+		if err1 != nil || err2 != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v: leaving one out %v, want %v; %v, %v", c, got.Top1, want.Top1, err1, err2)
+		}
 	}
 }
 

@@ -15,15 +15,32 @@ type Neighbour struct {
 	Similarity float64 // cosine
 }
 
+// Scanner is the inner loop of the search, which a backend may lend (cpu.Scanner). It
+// is called by several goroutines at once.
+type Scanner interface {
+	// Tile is how many queries, and how many references, lie together: m rows of k
+	// features are [m/tile][k][tile], whole tiles. With 0, 0 there is no such loop, and
+	// a Gemm does its work.
+	Tile() (queries, refs int)
+	// Above finds, for each of m queries, those of n references whose product with it
+	// is above its bound: their numbers in rising order at index[i*n:], the products at
+	// sims[i*n:], how many at counts[i].
+	Above(queries []float32, m int, refs []float32, n, k int, bounds []float32, index []uint32, sims []float32, counts []int32)
+	// Dots computes the products of a query with some of rows as dot does, to the bit.
+	Dots(dst []float64, query, rows []float32, index []uint32)
+}
+
 // Blocks of the search: normalised references are shared by all queries, so the set
 // of references is read once from front to back, wherever it lies. For 2,048
-// features a block of references takes 33 MB, one of queries 2 MB.
+// features a block of references takes 33 MB, one of queries 1 MB.
 const (
-	queryBlock = 256
+	queryBlock = 120 // whole tiles of any scanner
 	refBlock   = 4096
-	// sliceOfRefs is how many similarities to a query are computed before they are
-	// looked at: with queryBlock 1 MB, which stays in a processor's cache.
+	// sliceOfRefs is how many references at most are compared with a block of queries
+	// before what was found is looked at, sliceBytes how many bytes of them: they stay
+	// in a processor's cache.
 	sliceOfRefs = 1024
+	sliceBytes  = 1 << 19
 )
 
 // spare is how many more candidates than wanted are kept until they are settled in
@@ -51,7 +68,7 @@ func search(ctx context.Context, ref, query Set, k int, leaveOut bool, o Options
 	bar := newProgress(o.Progress, blocks(n, part)*blocks(refs, refBlock))
 	norms := make([]float64, refs)
 	for from := 0; from < n; from += part {
-		s := &scan{ref: ref, query: query, norms: norms, from: from, to: min(from+part, n), keep: keep, leaveOut: leaveOut, gemm: o.Gemm.orDefault()}
+		s := &scan{ref: ref, query: query, norms: norms, from: from, to: min(from+part, n), keep: keep, leaveOut: leaveOut, gemm: o.Gemm.orDefault(), scanner: o.Scanner}
 		if err := s.run(ctx, bar); err != nil {
 			return fmt.Errorf("search: %w", err)
 		}
@@ -70,30 +87,65 @@ type scan struct {
 	keep       int
 	leaveOut   bool
 	gemm       Gemm
+	scanner    Scanner
 	width      int       // of a packed row
 	q, r       []float32 // packed queries, and a block of references
 	pools      []pool
 }
 
+// tile is how many queries and references are packed together: 1, 1 without a scanner.
+func (s *scan) tile() (queries, refs int) {
+	if s.scanner != nil {
+		if queries, refs = s.scanner.Tile(); queries > 0 && queryBlock%queries == 0 {
+			return queries, refs
+		}
+		s.scanner = nil
+	}
+	return 1, 1
+}
+
+// hits is what a worker's scan of a slice finds.
+type hits struct {
+	bounds, sims []float32
+	index        []uint32
+	counts       []int32
+}
+
 func (s *scan) run(ctx context.Context, bar *progress) error {
-	// Rows of whole 16 floats start at aligned addresses wherever they lie.
-	s.width = (s.ref.Dim + 15) &^ 15
+	tq, tr := s.tile()
+	s.width = s.ref.Dim
+	if s.scanner == nil {
+		s.width = (s.ref.Dim + 15) &^ 15 // rows start at aligned addresses wherever they lie
+	}
 	n := s.to - s.from
-	s.q, s.pools = make([]float32, n*s.width), make([]pool, n)
-	s.pack(s.q, make([]float64, n), s.query, s.from, s.to)
-	s.r = make([]float32, min(refBlock, s.ref.Len())*s.width)
-	sims := make([][]float32, runtime.GOMAXPROCS(0))
+	s.q, s.pools = make([]float32, blocks(n, tq)*tq*s.width), make([]pool, n)
+	s.pack(s.q, make([]float64, n), s.query, s.from, s.to, tq)
+	s.r = make([]float32, blocks(min(refBlock, s.ref.Len()), tr)*tr*s.width)
+	slice := min(max(1, sliceBytes/(4*s.width)), sliceOfRefs)
+	slice = max(1, slice/tr) * tr
+	work := make([]*hits, runtime.GOMAXPROCS(0))
 	for start := 0; start < s.ref.Len(); start += refBlock {
 		end := min(start+refBlock, s.ref.Len())
-		s.pack(s.r, s.norms[start:], s.ref, start, end)
+		s.pack(s.r, s.norms[start:], s.ref, start, end, tr)
 		err := parallel(blocks(n, queryBlock), func(worker, b int) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if sims[worker] == nil {
-				sims[worker] = make([]float32, queryBlock*sliceOfRefs)
+			f := work[worker]
+			if f == nil {
+				f = &hits{sims: make([]float32, queryBlock*slice)}
+				if s.scanner != nil {
+					f.bounds, f.index, f.counts = make([]float32, queryBlock), make([]uint32, queryBlock*slice), make([]int32, queryBlock)
+				}
+				work[worker] = f
 			}
-			return s.block(sims[worker], b*queryBlock, min((b+1)*queryBlock, n), start, end)
+			from, to := b*queryBlock, min((b+1)*queryBlock, n)
+			for at := start; at < end; at += slice {
+				if err := s.block(f, from, to, at, min(slice, end-at), s.r[(at-start)*s.width:]); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 		if err != nil {
 			return err
@@ -103,44 +155,59 @@ func (s *scan) run(ctx context.Context, bar *progress) error {
 	return nil
 }
 
-// block compares queries, counted from s.from, with the references from start to end.
-func (s *scan) block(sims []float32, from, to, start, end int) error {
+// block compares queries, counted from s.from, with the n packed references that begin
+// with number start.
+func (s *scan) block(f *hits, from, to, start, n int, refs []float32) error {
 	m := to - from
-	for at := start; at < end; at += sliceOfRefs {
-		n := min(sliceOfRefs, end-at)
-		err := s.gemm(false, true, m, n, s.width, s.q[from*s.width:], s.width, s.r[(at-start)*s.width:], s.width, 0, sims, n)
-		if err != nil {
+	if s.scanner == nil {
+		if err := s.gemm(false, true, m, n, s.width, s.q[from*s.width:], s.width, refs, s.width, 0, f.sims, n); err != nil {
 			return err
 		}
 		for i := range m {
-			skip := -1
-			if s.leaveOut {
-				skip = s.from + from + i
-			}
-			s.pools[from+i].add(sims[i*n:][:n], at, s.keep, skip)
+			s.pools[from+i].add(f.sims[i*n:][:n], start, s.keep, s.left(from+i))
 		}
+		return nil
+	}
+	for i := range m {
+		f.bounds[i] = s.pools[from+i].least()
+	}
+	s.scanner.Above(s.q[from*s.width:], m, refs, n, s.width, f.bounds, f.index, f.sims, f.counts)
+	for i := range m {
+		c := int(f.counts[i])
+		s.pools[from+i].take(f.index[i*n:][:c], f.sims[i*n:][:c], start, s.keep, s.left(from+i))
 	}
 	return nil
 }
 
-// pack writes rows from up to to, divided by their L2 norm, with zeros at the end of
-// each row, and the squares of the norms. A zero row stays zero and is similar to
+// left is the reference that is left out for a query, -1 for none.
+func (s *scan) left(query int) int {
+	if s.leaveOut {
+		return s.from + query
+	}
+	return -1
+}
+
+// pack writes rows from up to to, divided by their L2 norm, in tiles, and the squares
+// of the norms. Zeros fill up rows and tiles. A zero row stays zero and is similar to
 // nothing.
-func (s *scan) pack(dst []float32, norms []float64, set Set, from, to int) {
-	const rows = 64
-	_ = parallel(blocks(to-from, rows), func(_, b int) error {
-		for i := from + b*rows; i < min(from+(b+1)*rows, to); i++ {
-			row := set.Row(i)
-			out := dst[(i-from)*s.width:][:s.width]
-			norms[i-from] = dot(row, row)
+func (s *scan) pack(dst []float32, norms []float64, set Set, from, to, tile int) {
+	step := tile * max(1, 64/tile)
+	_ = parallel(blocks(to-from, step), func(_, b int) error {
+		first, last := b*step, min((b+1)*step, to-from)
+		if s.width > set.Dim || last%tile > 0 {
+			clear(dst[first*s.width : blocks(last, tile)*tile*s.width])
+		}
+		for i := first; i < last; i++ {
+			row := set.Row(from + i)
+			norms[i] = dot(row, row)
 			inv := 0.0
-			if norms[i-from] > 0 {
-				inv = 1 / math.Sqrt(norms[i-from])
+			if norms[i] > 0 {
+				inv = 1 / math.Sqrt(norms[i])
 			}
+			out := dst[i/tile*tile*s.width+i%tile:]
 			for j, x := range row {
-				out[j] = float32(float64(x) * inv)
+				out[j*tile] = float32(float64(x) * inv)
 			}
-			clear(out[len(row):])
 		}
 		return nil
 	})
@@ -148,30 +215,38 @@ func (s *scan) pack(dst []float32, norms []float64, set Set, from, to int) {
 
 // settle orders the candidates by similarities in float64 and passes on the first k.
 func (s *scan) settle(ctx context.Context, k int, found func(int, []Neighbour)) error {
-	near := make([][]Neighbour, runtime.GOMAXPROCS(0))
-	wide := make([][]float64, len(near))
+	type buffers struct {
+		near     []Neighbour
+		index    []uint32
+		products []float64
+	}
+	work := make([]buffers, runtime.GOMAXPROCS(0))
 	return parallel(len(s.pools), func(worker, i int) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		q := wide[worker][:0]
-		for _, x := range s.query.Row(s.from + i) {
-			q = append(q, float64(x))
-		}
-		wide[worker] = q
-		norm := dot(s.query.Row(s.from+i), s.query.Row(s.from+i))
-		p := &s.pools[i]
+		w, p, q := &work[worker], &s.pools[i], s.query.Row(s.from+i)
 		p.cut(s.keep)
-		list := near[worker][:0]
+		w.index, w.near = w.index[:0], w.near[:0]
 		for _, c := range p.best {
-			r := c.index()
-			list = append(list, Neighbour{r, cosine(dotWide(q, s.ref.Row(r)), norm, s.norms[r])})
+			w.index = append(w.index, uint32(c.index()))
 		}
-		slices.SortFunc(list, func(a, b Neighbour) int {
+		w.products = slices.Grow(w.products[:0], len(w.index))[:len(w.index)]
+		if s.scanner != nil {
+			s.scanner.Dots(w.products, q, s.ref.Features, w.index)
+		} else {
+			for j, r := range w.index {
+				w.products[j] = dot(q, s.ref.Row(int(r)))
+			}
+		}
+		norm := dot(q, q)
+		for j, r := range w.index {
+			w.near = append(w.near, Neighbour{int(r), cosine(w.products[j], norm, s.norms[r])})
+		}
+		slices.SortFunc(w.near, func(a, b Neighbour) int {
 			return cmp.Or(cmp.Compare(b.Similarity, a.Similarity), cmp.Compare(a.Index, b.Index))
 		})
-		near[worker] = list
-		found(s.from+i, list[:min(k, len(list))])
+		found(s.from+i, w.near[:min(k, len(w.near))])
 		return nil
 	})
 }
@@ -186,40 +261,28 @@ func cosine(product, a, b float64) float64 {
 	return math.RoundToEven(product/(math.Sqrt(a)*math.Sqrt(b))*places) / places
 }
 
-// dot is the product of two rows in float64. Four sums keep the processor busy.
+// dot is the product of two rows in float64: eight sums, of every eighth product,
+// added up in pairs. Products of two float32 are exact in float64, so the result does
+// not depend on whether the processor rounds them.
 func dot(a, b []float32) float64 {
 	b = b[:len(a)]
-	var s0, s1, s2, s3 float64
+	var s [8]float64
 	i := 0
-	for ; i+4 <= len(a); i += 4 {
-		x, y := (*[4]float32)(a[i:]), (*[4]float32)(b[i:])
-		s0 += float64(x[0]) * float64(y[0])
-		s1 += float64(x[1]) * float64(y[1])
-		s2 += float64(x[2]) * float64(y[2])
-		s3 += float64(x[3]) * float64(y[3])
+	for ; i+8 <= len(a); i += 8 {
+		x, y := (*[8]float32)(a[i:]), (*[8]float32)(b[i:])
+		s[0] += float64(x[0]) * float64(y[0])
+		s[1] += float64(x[1]) * float64(y[1])
+		s[2] += float64(x[2]) * float64(y[2])
+		s[3] += float64(x[3]) * float64(y[3])
+		s[4] += float64(x[4]) * float64(y[4])
+		s[5] += float64(x[5]) * float64(y[5])
+		s[6] += float64(x[6]) * float64(y[6])
+		s[7] += float64(x[7]) * float64(y[7])
 	}
-	for ; i < len(a); i++ {
-		s0 += float64(a[i]) * float64(b[i])
+	for l := 0; i < len(a); i, l = i+1, l+1 {
+		s[l] += float64(a[i]) * float64(b[i])
 	}
-	return s0 + s1 + (s2 + s3)
-}
-
-// dotWide is dot, to the bit, of a row that is float64 already.
-func dotWide(a []float64, b []float32) float64 {
-	b = b[:len(a)]
-	var s0, s1, s2, s3 float64
-	i := 0
-	for ; i+4 <= len(a); i += 4 {
-		x, y := (*[4]float64)(a[i:]), (*[4]float32)(b[i:])
-		s0 += x[0] * float64(y[0])
-		s1 += x[1] * float64(y[1])
-		s2 += x[2] * float64(y[2])
-		s3 += x[3] * float64(y[3])
-	}
-	for ; i < len(a); i++ {
-		s0 += a[i] * float64(b[i])
-	}
-	return s0 + s1 + (s2 + s3)
+	return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
 }
 
 // candidate is a similarity and a reference in one number whose order is the order of
@@ -254,15 +317,37 @@ type pool struct {
 	bound bool
 }
 
+// least is the similarity that another candidate must exceed.
+func (p *pool) least() float32 {
+	if p.bound {
+		return p.worst
+	}
+	return float32(math.Inf(-1))
+}
+
+// take looks at similarities to some references, whose numbers count from start.
+func (p *pool) take(index []uint32, sims []float32, start, keep, skip int) {
+	if p.best == nil {
+		p.best = make([]candidate, 0, 2*keep)
+	}
+	for j, i := range index {
+		at := start + int(i)
+		if p.bound && sims[j] <= p.worst || at == skip {
+			continue
+		}
+		p.best = append(p.best, newCandidate(sims[j]+0, at)) // -0 becomes 0
+		if len(p.best) == 2*keep {
+			p.cut(keep)
+		}
+	}
+}
+
 // add looks at the similarities to the references start and on.
 func (p *pool) add(sims []float32, start, keep, skip int) {
 	if p.best == nil {
 		p.best = make([]candidate, 0, 2*keep)
 	}
-	worst := float32(math.Inf(-1))
-	if p.bound {
-		worst = p.worst
-	}
+	worst := p.least()
 	for j := 0; j < len(sims); {
 		// Nearly all are of no use: eight are dismissed at once. References come in
 		// rising order, so an equal one never goes ahead.

@@ -34,7 +34,7 @@ func Silhouette(ctx context.Context, set Set, assign []int, o Options) (float64,
 	}
 	s := &scan{ref: set, query: set, width: set.Dim}
 	x, norms := make([]float32, n*set.Dim), make([]float64, n)
-	s.pack(x, norms, set, 0, n)
+	s.pack(x, norms, set, 0, n, 1)
 	gemm := o.Gemm.orDefault()
 	values := make([]float64, n)
 	const rows = 64

@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 
+	"swav/eval"
 	"swav/index"
 	"swav/layout"
 	"swav/train"
@@ -25,6 +26,8 @@ type MapOptions struct {
 	Seed   uint64 // of the sample and of the layout
 	// Linear leaves out the layout by neighbours: principal components only.
 	Linear bool
+	// Gemm lends a fast product, such as cpu.Gemm; nil is gonum's.
+	Gemm eval.Gemm
 	// Progress, if not nil, is told how far the layout is.
 	Progress func(done, total int)
 }
@@ -67,12 +70,14 @@ func WriteMap(ctx context.Context, path string, x *index.Index, o MapOptions) (i
 	for _, r := range rows {
 		features = append(features, x.Features[r*x.Dim:(r+1)*x.Dim]...)
 	}
-	coords, share := layout.PCA(features, len(rows), x.Dim, mapComponents)
+	coords, share, err := layout.PCA(features, len(rows), x.Dim, mapComponents, o.Gemm)
+	if err != nil {
+		return 0, err
+	}
 	k := len(share)
 	var near []float64
 	if !o.Linear && len(rows) > fewImages {
-		var err error
-		if near, err = layout.UMAP(ctx, features, len(rows), x.Dim, layout.Options{Seed: o.Seed, Progress: o.Progress}); err != nil {
+		if near, err = layout.UMAP(ctx, features, len(rows), x.Dim, layout.Options{Seed: o.Seed, Gemm: o.Gemm, Progress: o.Progress}); err != nil {
 			return 0, err
 		}
 	}
@@ -89,7 +94,6 @@ func WriteMap(ctx context.Context, path string, x *index.Index, o MapOptions) (i
 		data.Labels = append(data.Labels, x.Label(r))
 		data.Clusters = append(data.Clusters, x.Prototype[r])
 	}
-	var err error
 	if data.Sheets, err = thumbSheets(ctx, x, rows, data.Thumb); err != nil {
 		return 0, err
 	}

@@ -42,6 +42,8 @@ type Options struct {
 	Dir  string                     // of the cache; "": none
 	Skip func(id string, err error) // told of unreadable images; may be nil
 	Note func(text string)          // told of what takes long or goes wrong; may be nil
+	// Progress, if not nil, is told of how many images features are computed.
+	Progress func(done, total int)
 }
 
 // Dir is where the indexes of a run are kept. Run may also be one of its
@@ -75,7 +77,7 @@ func Open(ctx context.Context, t *train.Trained, src dataset.Source, o Options) 
 		}
 	}
 	o.Note(fmt.Sprintf("computing features of %d images of %s", src.Len(), src.Name()))
-	e, err := t.Embed(ctx, src, o.Skip)
+	e, err := t.Embed(ctx, src, o.Skip, o.Progress)
 	if err != nil {
 		return nil, err
 	}

@@ -9,8 +9,9 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
-	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
+
+	"swav/eval"
 )
 
 // neighbour is another row and its distance.
@@ -28,7 +29,7 @@ const (
 
 // neighbours finds the k nearest other rows of each row, nearest first, equal ones
 // in order: near[i*k:][:k].
-func neighbours(ctx context.Context, x []float32, n, d, k int, progress func(done, of int)) ([]neighbour, error) {
+func neighbours(ctx context.Context, x []float32, n, d, k int, gemm eval.Gemm, progress func(done, of int)) ([]neighbour, error) {
 	square := make([]float32, n)
 	for i := range n {
 		row := x[i*d : (i+1)*d]
@@ -45,7 +46,9 @@ func neighbours(ctx context.Context, x []float32, n, d, k int, progress func(don
 				return err
 			}
 			from, to := b*queryRows, min((b+1)*queryRows, n)
-			searchBlock(x, square, n, d, k, from, to, near[from*k:to*k])
+			if err := searchBlock(x, square, n, d, k, from, to, gemm, near[from*k:to*k]); err != nil {
+				return err
+			}
 			if finished := done.Add(1); b == blocks-1 || finished%16 == 0 {
 				progress(int(finished), blocks)
 			}
@@ -58,8 +61,8 @@ func neighbours(ctx context.Context, x []float32, n, d, k int, progress func(don
 func vector(x []float32) blas32.Vector { return blas32.Vector{N: len(x), Inc: 1, Data: x} }
 
 // searchBlock finds the neighbours of the rows from up to to.
-func searchBlock(x, square []float32, n, d, k, from, to int, near []neighbour) {
-	queries := matrix(x, from, to, d)
+func searchBlock(x, square []float32, n, d, k, from, to int, gemm eval.Gemm, near []neighbour) error {
+	queries := x[from*d : to*d]
 	products := make([]float32, queryRows*searchRows)
 	best := make([][]neighbour, to-from)
 	for q := range best {
@@ -68,12 +71,13 @@ func searchBlock(x, square []float32, n, d, k, from, to int, near []neighbour) {
 	for at := 0; at < n; at += searchRows {
 		end := min(at+searchRows, n)
 		m := end - at
-		blas32.Gemm(blas.NoTrans, blas.Trans, -2, queries, matrix(x, at, end, d), 0,
-			blas32.General{Rows: to - from, Cols: m, Stride: m, Data: products[:(to-from)*m]})
+		if err := gemm(false, true, to-from, m, d, queries, d, x[at*d:end*d], d, 0, products, m); err != nil {
+			return err
+		}
 		for q := range best {
 			row := products[q*m : (q+1)*m]
 			for j, p := range row {
-				s := square[at+j] + p // squared distance less the query's own square
+				s := square[at+j] - 2*p // squared distance less the query's own square
 				if len(best[q]) == k && s >= best[q][k-1].distance || at+j == from+q {
 					continue
 				}
@@ -93,10 +97,7 @@ func searchBlock(x, square []float32, n, d, k, from, to int, near []neighbour) {
 			return cmp.Or(cmp.Compare(a.distance, b.distance), cmp.Compare(a.row, b.row))
 		})
 	}
-}
-
-func matrix(x []float32, from, to, d int) blas32.General {
-	return blas32.General{Rows: to - from, Cols: d, Stride: d, Data: x[from*d : to*d]}
+	return nil
 }
 
 // insert keeps the k nearest in order; rows come in ascending order.

@@ -11,6 +11,11 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas32"
+
+	"swav/eval"
 )
 
 // Options vary what UMAP does. The zero value is ready for use.
@@ -22,6 +27,8 @@ type Options struct {
 	Epochs int
 	// Seed of the samples.
 	Seed uint64
+	// Gemm lends a fast product, such as cpu.Gemm; nil is gonum's.
+	Gemm eval.Gemm
 	// Progress, if not nil, is told how much is done.
 	Progress func(done, total int)
 }
@@ -37,6 +44,7 @@ func (o Options) withDefaults(n int) Options {
 			o.Epochs = 200
 		}
 	}
+	o.Gemm = orGonum(o.Gemm)
 	if o.Progress == nil {
 		o.Progress = func(int, int) {}
 	}
@@ -71,7 +79,10 @@ func UMAP(ctx context.Context, x []float32, n, d int, o Options) ([]float64, err
 		}
 	}
 	o = o.withDefaults(n)
-	start, _ := PCA(x, n, d, 2)
+	start, _, err := PCA(x, n, d, 2, o.Gemm)
+	if err != nil {
+		return nil, err
+	}
 	coords := spread(start, n, o.Seed)
 	if n <= 2 {
 		return coords, nil
@@ -79,9 +90,11 @@ func UMAP(ctx context.Context, x []float32, n, d int, o Options) ([]float64, err
 	total := searchShare + o.Epochs
 	rows, width := x, d
 	if n > exactRows && d > reduced {
-		rows, width = reduce(x, n, d)
+		if rows, width, err = reduce(x, n, d, o.Gemm); err != nil {
+			return nil, err
+		}
 	}
-	near, err := neighbours(ctx, rows, n, width, o.Neighbours, func(done, of int) { o.Progress(searchShare*done/of, total) })
+	near, err := neighbours(ctx, rows, n, width, o.Neighbours, o.Gemm, func(done, of int) { o.Progress(searchShare*done/of, total) })
 	if err != nil {
 		return nil, err
 	}
@@ -126,13 +139,25 @@ func spread(pca []float64, n int, seed uint64) []float64 {
 }
 
 // reduce is the rows' first principal components.
-func reduce(x []float32, n, d int) (rows []float32, width int) {
-	coords, share := PCA(x, n, d, reduced)
+func reduce(x []float32, n, d int, gemm eval.Gemm) (rows []float32, width int, err error) {
+	coords, share, err := PCA(x, n, d, reduced, gemm)
 	rows = make([]float32, len(coords))
 	for i, v := range coords {
 		rows[i] = float32(v)
 	}
-	return rows, len(share)
+	return rows, len(share), err
+}
+
+// orGonum is gemm, or gonum's product where there is none.
+func orGonum(gemm eval.Gemm) eval.Gemm {
+	if gemm != nil {
+		return gemm
+	}
+	trans := map[bool]blas.Transpose{false: blas.NoTrans, true: blas.Trans}
+	return func(ta, tb bool, m, n, k int, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) error {
+		blas32.Implementation().Sgemm(trans[ta], trans[tb], m, n, k, 1, a, lda, b, ldb, beta, c, ldc)
+		return nil
+	}
 }
 
 func centreCoords(coords []float64, n int) {

@@ -87,7 +87,10 @@ func agreeing(coords []float64, of []int, k int) float64 {
 func TestUMAPKeepsNeighboursThatPCALoses(t *testing.T) {
 	const n, d, groups, k = 400, 30, 25, 15
 	x, of := clusters(7, n, d, groups, 0.25)
-	plane, _ := PCA(x, n, d, 2)
+	plane, _, err := PCA(x, n, d, 2, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	coords, err := UMAP(context.Background(), x, n, d, Options{Seed: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +182,7 @@ func TestNeighboursAreTheNearest(t *testing.T) {
 		k := min(7, n-1)
 		x, _ := clusters(5, n, d, 9, 0.5)
 		copy(x[d*(n-1):], x[:d]) // the first row once more
-		near, err := neighbours(context.Background(), x, n, d, k, func(int, int) {})
+		near, err := neighbours(context.Background(), x, n, d, k, orGonum(nil), func(int, int) {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +250,10 @@ func TestPCAFindsTheAxesOfAnEllipsoid(t *testing.T) {
 			x = append(x, float32(5+math.Sqrt(want[j])*rng.NormFloat64()))
 		}
 	}
-	coords, share := PCA(x, n, d, 3)
+	coords, share, err := PCA(x, n, d, 3, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	total := 0.0
 	for _, v := range want {
 		total += v
@@ -277,9 +283,9 @@ func TestPCAOfDegenerateRows(t *testing.T) {
 		"one thing": {[]float32{1, 2, 3, 4}, 4, 1},
 		"none":      {nil, 0, 3},
 	} {
-		coords, share := PCA(c.x, c.n, c.d, 2)
-		if len(coords) != c.n*len(share) {
-			t.Errorf("%s: %d coordinates for %d rows, %d shares", name, len(coords), c.n, len(share))
+		coords, share, err := PCA(c.x, c.n, c.d, 2, nil)
+		if err != nil || len(coords) != c.n*len(share) {
+			t.Errorf("%s: %d coordinates for %d rows, %d shares, %v", name, len(coords), c.n, len(share), err)
 		}
 		for _, v := range append(coords, share...) {
 			if math.IsNaN(v) || math.IsInf(v, 0) {

@@ -1,11 +1,13 @@
 package layout
 
 import (
+	"fmt"
 	"math/rand/v2"
 
-	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
 	"gonum.org/v1/gonum/mat"
+
+	"swav/eval"
 )
 
 // Settings of the subspace iteration in PCA: directions beyond those wanted, and
@@ -20,11 +22,12 @@ const (
 // coords [n, k], and the share of the variance that each direction holds. It
 // finds them by subspace iteration, so a covariance matrix of d x d is never
 // made. The same rows give the same coordinates; each direction points to where
-// its largest weight is positive.
-func PCA(x []float32, n, d, k int) (coords, share []float64) {
+// its largest weight is positive. Gemm lends a fast product; nil is gonum's.
+func PCA(x []float32, n, d, k int, gemm eval.Gemm) (coords, share []float64, err error) {
+	gemm = orGonum(gemm)
 	k = min(k, n, d)
 	if k < 1 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	m := min(k+spareDirections, n, d)
 	centred, total := centre(x, n, d)
@@ -33,23 +36,29 @@ func PCA(x []float32, n, d, k int) (coords, share []float64) {
 	for i := range q {
 		q[i] = float32(rng.NormFloat64())
 	}
-	rows := blas32.General{Rows: n, Cols: d, Stride: d, Data: centred}
 	basis := blas32.General{Rows: d, Cols: m, Stride: m, Data: q}
-	seen := blas32.General{Rows: n, Cols: m, Stride: m, Data: make([]float32, n*m)}
+	seen := make([]float32, n*m)
+	project := func() error { return gemm(false, false, n, m, d, centred, d, q, m, 0, seen, m) }
 	for range subspaceRounds {
 		orthonormal(basis)
-		blas32.Gemm(blas.NoTrans, blas.NoTrans, 1, rows, basis, 0, seen)
-		blas32.Gemm(blas.Trans, blas.NoTrans, 1, rows, seen, 0, basis)
+		if err = project(); err == nil {
+			err = gemm(true, false, d, m, n, centred, d, seen, m, 0, q, m)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("layout: %w", err)
+		}
 	}
 	orthonormal(basis)
-	blas32.Gemm(blas.NoTrans, blas.NoTrans, 1, rows, basis, 0, seen)
+	if err = project(); err != nil {
+		return nil, nil, fmt.Errorf("layout: %w", err)
+	}
 
 	// Within the subspace, exactly: the singular vectors of what is seen there.
-	inside := mat.NewDense(n, m, widen(seen.Data))
+	inside := mat.NewDense(n, m, widen(seen))
 	var svd mat.SVD
 	coords, share = make([]float64, n*k), make([]float64, k)
 	if total == 0 || !svd.Factorize(inside, mat.SVDThin) {
-		return coords, share // all rows alike: nothing varies
+		return coords, share, nil // all rows alike: nothing varies
 	}
 	var turn, directions, out mat.Dense
 	svd.VTo(&turn)
@@ -71,7 +80,7 @@ func PCA(x []float32, n, d, k int) (coords, share []float64) {
 			coords[i*k+j] = sign * out.At(i, j)
 		}
 	}
-	return coords, share
+	return coords, share, nil
 }
 
 // centre subtracts the mean row; total is the sum of squares of what is left.

@@ -155,7 +155,7 @@ func (t *run) knn(ctx context.Context, seen *viewer, m *engine.Model) (*KNNTable
 	table := &KNNTable{K: r.Eval.K, Temperature: r.Eval.Temperature, Baselines: r.Eval.Baselines, Holdout: holdout}
 	compare := func(a, b *Embedded) (float64, error) {
 		res, err := eval.KNN(ctx, set(refs, a), set(queries, b), eval.Options{
-			K: min(r.Eval.K, len(a.Index)), Temperature: r.Eval.Temperature, Classes: len(refs.Classes()), Gemm: cpu.Gemm})
+			K: min(r.Eval.K, len(a.Index)), Temperature: r.Eval.Temperature, Classes: len(refs.Classes()), Gemm: cpu.Gemm, Scanner: cpu.Scanner{}})
 		return 100 * res.Top1, err
 	}
 	// The network comes first, as the baselines see the images that it could read.

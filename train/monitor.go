@@ -124,7 +124,7 @@ func (w *monitor) score(ctx context.Context, m *engine.Model, protocol string) (
 	}
 	a, b := set(w.refs, refs), set(w.queries, queries)
 	r := w.seen.recipe.Eval
-	o := eval.Options{K: r.K, Temperature: r.Temperature, Classes: len(w.refs.Classes()), Gemm: cpu.Gemm}
+	o := eval.Options{K: r.K, Temperature: r.Temperature, Classes: len(w.refs.Classes()), Gemm: cpu.Gemm, Scanner: cpu.Scanner{}}
 	if protocol == "linear" {
 		l := eval.DefaultLinear()
 		l.LR, l.C = nil, []float64{1}

@@ -26,9 +26,9 @@ type Trained struct {
 }
 
 // OpenRun reads the newest checkpoint of a run directory, or one checkpoint
-// within.
-func OpenRun(run string) (*Trained, error) {
-	o := EmbedOptions{Run: run}
+// within. Set changes its recipe, as config.Recipe.Set takes it.
+func OpenRun(run string, set ...string) (*Trained, error) {
+	o := EmbedOptions{Run: run, Set: set}
 	t, err := loadRun(&o)
 	if err != nil {
 		return nil, err
@@ -75,11 +75,12 @@ func (t *Trained) Data(ctx context.Context, data, split string, note func(text s
 	return dataset.Open(data, o)
 }
 
-// Embed runs all images of a source through the network.
-func (t *Trained) Embed(ctx context.Context, src dataset.Source, skip func(id string, err error)) (*Embedded, error) {
+// Embed runs all images of a source through the network. Skip is told of those that
+// cannot be read, progress of how many are done; both may be nil.
+func (t *Trained) Embed(ctx context.Context, src dataset.Source, skip func(id string, err error), progress func(done, total int)) (*Embedded, error) {
 	var out *Embedded
 	err := t.trained.on(func(m *engine.Model, precision op.DType) error {
-		v := &viewer{recipe: t.trained.recipe, precision: precision, skip: skip}
+		v := &viewer{recipe: t.trained.recipe, precision: precision, skip: skip, progress: progress}
 		var err error
 		out, err = v.embed(ctx, m, src, nil)
 		return err

@@ -58,7 +58,7 @@ func TestPredictorSaysWhatEmbedSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := tr.Embed(context.Background(), src, nil)
+	want, err := tr.Embed(context.Background(), src, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

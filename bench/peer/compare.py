@@ -5,7 +5,7 @@
 Both do the same work (step.py and data.py say what the peer is). Each round gives
 the peer, in both of its ways, some steps and then swav some, so that a machine that
 changes its speed changes it for all. The peer's figure is the better of its two:
-eager and compiled; for data, Pillow and tensors. Data is timed on one core, from
+eager and compiled; for data, Pillow and tensors; for nearest neighbours, faiss. Data is timed on one core, from
 $SWAV_SHARED/data/photos (../shared where that is not set) and build/cifar10.
 """
 
@@ -36,6 +36,8 @@ ROWS = {
     "data-photos": ("2x224+6x96 from photos, one core", "data", ["--data", PHOTOS, "--crops", "2x224,6x96"]),
     "data-cifar10": ("2x32+4x16 from CIFAR-10 in memory, one core", "data", ["--data", CIFAR10, "--crops", "2x32,4x16"]),
     "data-plain": ("decoding, RandomResizedCrop 224 and flip only, one core", "data", ["--data", PHOTOS, "--crops", "1x224", "--scales", "0.08-1", "--plain"]),
+    "knn": ("nearest neighbours of 10,000 queries among 50,000 by 512 features, k 20", "knn", ["--k", "20"]),
+    "knn-200": ("the same, k 200", "knn", ["--k", "200"]),
     "memory": ("ResNet-50 step, batch 32, bf16", "step", RESNET50 + ["--batch-size", "32", "--precision", "bf16"]),
 }
 
@@ -47,10 +49,12 @@ def one_core():
 
 
 class Peer:
-    """A PyTorch process that does a step, or some images, whenever it is asked."""
+    """A process of PyTorch, or faiss, that does a step, or some images, whenever it is asked."""
 
     def __init__(self, kind, flags, way):
-        if kind == "data":
+        if kind == "knn":
+            command = ["knn.py", *flags]
+        elif kind == "data":
             command = ["data.py", "--kind", way, *flags]
         else:
             command = ["step.py", *flags] + (["--infer"] if kind == "infer" else []) + (["--compile"] if way == "compiled" else [])
@@ -78,21 +82,25 @@ class Peer:
         self.process.wait()
 
 
+UNITS = {"knn": "queries/s"}
+WAYS = {"knn": ("faiss",), "data": ("pillow", "tensor")}
+
+
 def images(flags):
     """Images that swav takes for each of the peer's steps, which are of 100."""
     return 20000 if CIFAR10 in flags else 400
 
 
 def ours(kind, flags, steps):
-    """img/s of some steps of a swav process, and its peak memory."""
-    amount = ["--images", str(images(flags) * steps)] if kind == "data" else ["--warmup", "1", "--steps", str(steps)]
+    """img/s (or queries/s) of some steps of a swav process, and its peak memory."""
+    amount = {"data": ["--images", str(images(flags) * steps)], "knn": ["--steps", str(steps)]}.get(kind, ["--warmup", "1", "--steps", str(steps)])
     command = [os.path.join(ROOT, "bin", "swav"), "bench", kind, *flags, *amount]
     with tempfile.TemporaryFile("w+") as out:
         pid = subprocess.Popen(command, stdout=out, stderr=out, preexec_fn=one_core if kind == "data" else None).pid
         _, status, usage = os.wait4(pid, 0)
         out.seek(0)
         text = out.read()
-    m = re.search(r"([\d.]+) img/s", text)
+    m = re.search(r"([\d.]+) " + UNITS.get(kind, "img/s"), text)
     if status or not m:
         raise RuntimeError("swav: " + text.strip())
     return float(m[1]), usage.ru_maxrss * 1024, text
@@ -104,7 +112,7 @@ def compare(name, rounds, steps):
         print(f"{title}\n  left out: {flags[1]} is not there\n", flush=True)
         return None
     peers = {}
-    for label in ("pillow", "tensor") if kind == "data" else ("eager", "compiled"):
+    for label in WAYS.get(kind, ("eager", "compiled")):
         try:
             peers[label] = Peer(kind, flags, label)
         except RuntimeError as e:
@@ -122,10 +130,11 @@ def compare(name, rounds, steps):
     best = max(theirs, key=lambda label: statistics.median(theirs[label]))
     ratio = statistics.median(mine) / statistics.median(theirs[best])
     shares = re.search(r"([\d.]+) %peak", text)
-    print(f"{title}\n  swav    {statistics.median(mine):8.2f} img/s ({min(mine):.2f} to {max(mine):.2f})"
+    unit, who = UNITS.get(kind, "img/s"), "faiss  " if kind == "knn" else "PyTorch"
+    print(f"{title}\n  swav    {statistics.median(mine):8.2f} {unit} ({min(mine):.2f} to {max(mine):.2f})"
           f"{', ' + shares[1] + '% of the peak' if shares else ''}, {peak / 1e9:.2f} GB")
     for label, values in theirs.items():
-        print(f"  PyTorch {statistics.median(values):8.2f} img/s ({min(values):.2f} to {max(values):.2f}), {label}, {peers[label].peak / 1e9:.2f} GB")
+        print(f"  {who} {statistics.median(values):8.2f} {unit} ({min(values):.2f} to {max(values):.2f}), {label}, {peers[label].peak / 1e9:.2f} GB")
     print(f"  ratio   {ratio:8.2f}x ({min(mine) / max(theirs[best]):.2f} to {max(mine) / min(theirs[best]):.2f}) over {best}; "
           f"memory {peak / peers[best].peak:.2f}x\n", flush=True)
     for p in peers.values():
@@ -145,8 +154,10 @@ def main():
     info = None
     for name in a.rows.split(","):
         info = compare(name, a.rounds, a.steps) or info
-    if info:
+    if info and "torch" in info:
         print("PyTorch {torch}, torchvision {torchvision}, Python {python}, {threads} threads".format(**info))
+    elif info:
+        print("faiss {faiss}, NumPy {numpy}, Python {python}, {threads} threads".format(**info))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ func newBench() *cobra.Command {
 benchstat compares. Rates stand beside the share of the peak that this machine
 reaches in register-only loops, measured in the same run.`,
 	}
-	c.AddCommand(newBenchStep(), newBenchInfer(), newBenchOp(), newBenchPeak(), newBenchData(), newBenchServe())
+	c.AddCommand(newBenchStep(), newBenchInfer(), newBenchOp(), newBenchPeak(), newBenchData(), newBenchKNN(), newBenchServe())
 	return c
 }
 
@@ -115,6 +115,7 @@ func newBenchPeak() *cobra.Command {
 		Short: "Measure what this machine does at most",
 		Long: `Measures multiply-accumulates on registers only, in float32 and bfloat16, and the
 bandwidth of memory: the yardsticks of the other benchmarks.`,
+		Example: `  swav bench peak --threads 1`,
 		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return train.OnThread(func() error {

@@ -13,7 +13,7 @@ func sortImages(c *cobra.Command, f *modelFlags, dir string, o gallery.ClusterOp
 	if o.Examples < 1 || o.Examples > 1000 {
 		return usageError{fmt.Errorf("--examples %d: want 1 to 1000", o.Examples)}
 	}
-	images := indexFlags{data: f.data, split: f.split}
+	images := indexFlags{data: f.data, split: f.split, set: f.set}
 	_, x, err := images.open(c, f.run)
 	if err != nil {
 		return err

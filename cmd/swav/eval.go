@@ -32,7 +32,7 @@ The result is printed and written to RUN/eval/PROTOCOL.json; with --json it is
 printed as JSON.`,
 		Example: `  swav eval knn runs/photos
   swav eval linear runs/photos/checkpoints/step-0001000
-  swav embed --run runs/c10 --out train.npy && swav embed --run runs/c10 --split test --out test.npy
+  swav embed runs/c10 --out train.npy && swav embed runs/c10 --split test --out test.npy
   swav eval knn train.npy test.npy --json`,
 		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -103,7 +103,7 @@ func (p *protocol) evaluate(c *cobra.Command, args []string, evaluate func(conte
 	}
 	defer closeFiles()
 	start := time.Now()
-	result, err := evaluate(c.Context(), d, eval.Options{Classes: len(d.Classes), Gemm: cpu.Gemm, Progress: p.progress.Stage(p.name)})
+	result, err := evaluate(c.Context(), d, eval.Options{Classes: len(d.Classes), Gemm: cpu.Gemm, Scanner: cpu.Scanner{}, Progress: p.progress.Stage(p.name)})
 	if err != nil {
 		return nil, "", err
 	}

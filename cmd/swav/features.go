@@ -10,6 +10,7 @@ import (
 	"swav/dataset"
 	"swav/eval"
 	"swav/gallery"
+	"swav/runlog"
 	"swav/train"
 )
 
@@ -20,16 +21,21 @@ type modelFlags struct {
 }
 
 func (f *modelFlags) add(c *cobra.Command, out string) {
-	c.Flags().StringVar(&f.run, "run", "", "run directory, one checkpoint in it, or weights of another tool (required)")
+	c.Flags().StringVar(&f.run, "run", "", "run directory, one checkpoint in it, or weights of another tool; the same as the argument")
 	c.Flags().StringVar(&f.data, "data", "", "images: folder, list, shards, URLs of shards, idx files, CIFAR batches (default: the run's)")
 	c.Flags().StringVar(&f.split, "split", "", "part of the data, where it has parts: train or test (default train)")
 	c.Flags().StringVar(&f.out, "out", out, "file to write")
 	c.Flags().StringArrayVar(&f.set, "set", nil, "change a key of the run's recipe for this: KEY=VALUE, such as train.precision=fp32; may be repeated")
 }
 
-func (f *modelFlags) check(c *cobra.Command) error {
-	if f.run == "" {
-		return usageError{hint(fmt.Errorf("no run directory given"), "add --run DIR; `%s --help` has an example", c.CommandPath())}
+func (f *modelFlags) check(c *cobra.Command, args []string) error {
+	switch {
+	case len(args) > 0 && f.run != "":
+		return usageError{fmt.Errorf("two runs: %s and --run %s", args[0], f.run)}
+	case len(args) > 0:
+		f.run = args[0]
+	case f.run == "":
+		return usageError{hint(fmt.Errorf("no run directory given"), "name it: %s RUN; `%s --help` has an example", c.CommandPath(), c.CommandPath())}
 	}
 	if f.split != "" && f.split != "train" && f.split != "test" {
 		return usageError{fmt.Errorf("--split %s: want train or test", f.split)}
@@ -40,10 +46,19 @@ func (f *modelFlags) check(c *cobra.Command) error {
 	return nil
 }
 
+// embed shows the images to the network, which is to have prototypes where they are
+// asked for, with a progress bar.
+func (f *modelFlags) embed(c *cobra.Command, prototypes bool) (*train.EmbeddedSource, error) {
+	bar := runlog.NewProgress(c.ErrOrStderr())
+	defer bar.Close()
+	return train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Set: f.set,
+		Prototypes: prototypes, Skip: reportSkip(c), Note: reportNote(c), Progress: bar.Stage("features")})
+}
+
 func newEmbed() *cobra.Command {
 	var f modelFlags
 	c := &cobra.Command{
-		Use:   "embed --run DIR [--data SRC] [--out FILE]",
+		Use:   "embed RUN [--data SRC] [--out FILE]",
 		Short: "Write the features of images",
 		Long: `Writes one row of backbone features for each image. The ending of --out chooses the
 format:
@@ -54,20 +69,20 @@ format:
 
 Images that cannot be read are left out and reported.
 
---run also takes weights of other tools, as ` + "`swav train --init`" + ` does. Images are then
+RUN may also be weights of other tools, as ` + "`swav train --init`" + ` takes them. Images are then
 shown as the original shows them, unless --set says otherwise.`,
-		Example: `  swav embed --run runs/photos --data ~/photos --out features.npy
-  swav embed --run runs/photos --out features.parquet
-  swav embed --run resnet50.pth --set augment.std=0.229,0.224,0.225 --data ~/photos`,
-		Args: withUsage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			if err := f.check(c); err != nil {
+		Example: `  swav embed runs/photos --data ~/photos --out features.npy
+  swav embed runs/photos --out features.parquet
+  swav embed resnet50.pth --set augment.std=0.229,0.224,0.225 --data ~/photos`,
+		Args: withUsage(cobra.MaximumNArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := f.check(c, args); err != nil {
 				return err
 			}
 			if _, err := eval.FeatureFormat(f.out); err != nil {
 				return usageError{fmt.Errorf("--out: %w", err)}
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Set: f.set, Skip: reportSkip(c), Note: reportNote(c)})
+			e, err := f.embed(c, false)
 			if err != nil {
 				return err
 			}
@@ -96,7 +111,7 @@ func newCluster() *cobra.Command {
 	var dir string
 	var o gallery.ClusterOptions
 	c := &cobra.Command{
-		Use:   "cluster --run DIR [--data SRC] [--out FILE] [--dir FOLDER]",
+		Use:   "cluster RUN [--data SRC] [--out FILE] [--dir FOLDER]",
 		Short: "Write each image's prototype, or sort images into folders",
 		Long: `Writes a CSV with the prototype of each image: the one whose direction is nearest
 to the image's embedding, and the cosine between them as score.
@@ -108,12 +123,12 @@ purity where there are labels, the most and the least typical images of each.
 --follow labels the images of a stream as they arrive, one line each, on standard
 output unless --out is given: - for standard input (a tar stream or a list of
 paths), watch:FOLDER, repeat:SHARDS.`,
-		Example: `  swav cluster --run runs/photos --data ~/photos --out clusters.csv
-  swav cluster --run runs/photos --data ~/photos --dir sorted
-  swav cluster --run runs/photos --follow --data watch:incoming`,
-		Args: withUsage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			if err := f.check(c); err != nil {
+		Example: `  swav cluster runs/photos --data ~/photos --out clusters.csv
+  swav cluster runs/photos --data ~/photos --dir sorted
+  swav cluster runs/photos --follow --data watch:incoming`,
+		Args: withUsage(cobra.MaximumNArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := f.check(c, args); err != nil {
 				return err
 			}
 			switch {
@@ -124,7 +139,7 @@ paths), watch:FOLDER, repeat:SHARDS.`,
 			case follow:
 				return followStream(c, &f)
 			}
-			e, err := train.Embed(c.Context(), train.EmbedOptions{Run: f.run, Data: f.data, Split: f.split, Set: f.set, Prototypes: true, Skip: reportSkip(c), Note: reportNote(c)})
+			e, err := f.embed(c, true)
 			if err != nil {
 				return err
 			}

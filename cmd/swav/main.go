@@ -91,8 +91,8 @@ func newRoot() *cobra.Command {
 Learning of Visual Features by Contrasting Cluster Assignments" (Caron et al.,
 NeurIPS 2020), and writes features, clusters and the trained backbone.`,
 		Example: `  swav train --recipe auto --data ~/photos --run runs/photos --time 30m
-  swav embed --run runs/photos --data ~/photos --out features.npy
-  swav cluster --run runs/photos --data ~/photos --out clusters.csv`,
+  swav embed runs/photos --data ~/photos --out features.npy
+  swav cluster runs/photos --data ~/photos --out clusters.csv`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

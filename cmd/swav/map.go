@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"swav/gallery"
+	"swav/op/cpu"
 )
 
 func newMap() *cobra.Command {
@@ -25,6 +27,9 @@ UMAP, which takes seconds for 10,000 images and minutes for 100,000.`,
 		Example: `  swav map runs/photos --data ~/photos --out map.html`,
 		Args:    withUsage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			if dir := filepath.Dir(out); !exists(dir) {
+				return fmt.Errorf("write %s: folder %s does not exist", out, dir)
+			}
 			if o.Images < 0 {
 				return usageError{fmt.Errorf("--images %d: want 0 or more", o.Images)}
 			}
@@ -32,7 +37,10 @@ UMAP, which takes seconds for 10,000 images and minutes for 100,000.`,
 			if err != nil {
 				return err
 			}
+			bar := &lateBar{c: c, name: "places"}
+			o.Gemm, o.Progress = cpu.Gemm, bar.tell
 			n, err := gallery.WriteMap(c.Context(), out, x, o)
+			bar.close()
 			if err != nil {
 				return err
 			}

@@ -6,7 +6,9 @@ import (
 	"image"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -18,7 +20,10 @@ import (
 )
 
 // indexFlags name the images that a search looks through, or a map shows.
-type indexFlags struct{ data, split, cache string }
+type indexFlags struct {
+	data, split, cache string
+	set                []string
+}
 
 func (f *indexFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.data, "data", "", "images to look through: folder, idx files, CIFAR batches (default: the run's)")
@@ -31,7 +36,7 @@ func (f *indexFlags) open(c *cobra.Command, run string) (*train.Trained, *index.
 	if f.split != "" && f.split != "train" && f.split != "test" {
 		return nil, nil, usageError{fmt.Errorf("--split %s: want train or test", f.split)}
 	}
-	t, err := train.OpenRun(run)
+	t, err := train.OpenRun(run, f.set...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -46,8 +51,49 @@ func (f *indexFlags) open(c *cobra.Command, run string) (*train.Trained, *index.
 	case "none":
 		dir = ""
 	}
-	x, err := index.Open(c.Context(), t, src, index.Options{Dir: dir, Skip: reportSkip(c), Note: reportNote(c)})
+	bar := &lateBar{c: c, name: "features"}
+	defer bar.close()
+	x, err := index.Open(c.Context(), t, src, index.Options{Dir: dir, Note: reportNote(c), Progress: bar.tell,
+		Skip: func(id string, err error) { bar.print(fmt.Sprintf("swav: warning: skipped %s: %v", id, err)) }})
 	return t, x, err
+}
+
+// lateBar is a progress bar that appears when there is something to tell.
+type lateBar struct {
+	c        *cobra.Command
+	name     string
+	mu       sync.Mutex
+	progress *runlog.Progress
+	stage    func(done, total int)
+}
+
+func (b *lateBar) open() {
+	if b.progress == nil {
+		b.progress = runlog.NewProgress(b.c.ErrOrStderr())
+	}
+}
+
+func (b *lateBar) tell(done, total int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open(); b.stage == nil {
+		b.stage = b.progress.Stage(b.name)
+	}
+	b.stage(done, total)
+}
+
+// print shows a line that stays above the bar.
+func (b *lateBar) print(text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open()
+	b.progress.Print(text)
+}
+
+func (b *lateBar) close() {
+	if b.progress != nil {
+		b.progress.Close()
+	}
 }
 
 // maxQueryBytes bounds an image file that is searched for.
@@ -76,11 +122,22 @@ and kept in RUN/index.`,
 			if out != "" && !strings.HasSuffix(strings.ToLower(out), ".png") {
 				return usageError{fmt.Errorf("--out %s: want a name ending in .png", out)}
 			}
+			if dir := filepath.Dir(out); !exists(dir) {
+				return fmt.Errorf("write %s: folder %s does not exist", out, dir)
+			}
+			// The queries first: what takes minutes should not fail at the end.
+			files := make([][]byte, len(args)-1)
+			for i, path := range args[1:] {
+				var err error
+				if files[i], err = readQuery(path); err != nil {
+					return fmt.Errorf("query: %w", err)
+				}
+			}
 			t, x, err := f.open(c, args[0])
 			if err != nil {
 				return err
 			}
-			queries, err := search(c, t, x, args[1:], k)
+			queries, err := search(c, t, x, args[1:], files, k)
 			if err != nil {
 				return err
 			}
@@ -107,15 +164,11 @@ and kept in RUN/index.`,
 }
 
 // search computes the queries' features and looks for the nearest rows.
-func search(c *cobra.Command, t *train.Trained, x *index.Index, paths []string, k int) ([]gallery.Query, error) {
-	files := make([][]byte, len(paths))
+func search(c *cobra.Command, t *train.Trained, x *index.Index, paths []string, files [][]byte, k int) ([]gallery.Query, error) {
 	pictures := make([]image.Image, len(paths))
 	for i, path := range paths {
 		var err error
-		if files[i], err = readQuery(path); err == nil {
-			pictures[i], err = t.Picture(files[i])
-		}
-		if err != nil {
+		if pictures[i], err = t.Picture(files[i]); err != nil {
 			return nil, fmt.Errorf("query %s: %w", path, err)
 		}
 	}
@@ -154,7 +207,7 @@ func readQuery(path string) ([]byte, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxQueryBytes+1))
 	if err == nil && len(data) > maxQueryBytes {
-		err = fmt.Errorf("more than %d MiB", maxQueryBytes>>20)
+		err = fmt.Errorf("%s: more than %d MiB", path, maxQueryBytes>>20)
 	}
 	return data, err
 }

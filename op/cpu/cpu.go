@@ -66,9 +66,7 @@ func New(o Options) (*Backend, error) {
 	if o.ISA == "" {
 		o.ISA = allowed(os.Getenv("ONEDNN_MAX_CPU_ISA"))
 	}
-	isa := C.CString(o.ISA)
-	defer C.free(unsafe.Pointer(isa))
-	k := C.swav_choose_kernels(isa)
+	k := kernelsFor(o.ISA)
 	if k == nil {
 		return nil, fmt.Errorf("cpu: kernels for %q: not in this build, or not for this processor; want base, avx2, avx512 or avx512bf16", o.ISA)
 	}

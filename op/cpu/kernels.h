@@ -65,6 +65,16 @@ typedef struct {
 	// m = beta1 m + gain1 g; v = beta2 v + gain2 g²; w = w (1 - lr decay) -
 	// lr c1 m / (sqrt(c2 v) + eps), per block.
 	void (*adamw)(float *w, float *m, float *v, const float *g, const int64_t *offsets, const int64_t *lens, const float *decays, int64_t blocks, float lr, float beta1, float beta2, float gain1, float gain2, float eps, float c1, float c2, int nt);
+	// Of a search for nearest neighbours (search_body.h), on the calling thread.
+	// search_queries and search_refs are how many lie together: m queries
+	// [m / queries][k][queries], n references [n / refs][k][refs], whole tiles.
+	// search_above writes for query i which references have a product above
+	// bounds[i], in rising order, to index[i n:], the products to sims[i n:] and how
+	// many they are to counts[i].
+	int32_t search_queries, search_refs;
+	void (*search_above)(const float *q, int64_t m, const float *r, int64_t n, int64_t k, const float *bounds, uint32_t *index, float *sims, int32_t *counts);
+	// d[i] = q · row index[i] of x [·][k].
+	void (*search_dots)(double *d, const float *q, const float *x, int64_t k, const uint32_t *index, int64_t n);
 } swav_kernels;
 
 extern const swav_kernels swav_kernels_base;

@@ -445,6 +445,8 @@ static void adamw(float *w, float *m, float *v, const float *g, const int64_t *o
 	}
 }
 
+#include "search_body.h"
+
 #define ACTIVATION(s)                                                                                                         \
 	{                                                                                                                         \
 		norm_sums_##s, norm_apply_##s, norm_backward_sums_##s, norm_backward_##s, max_pool_##s, max_pool_backward_##s,        \
@@ -454,5 +456,5 @@ static void adamw(float *w, float *m, float *v, const float *g, const int64_t *o
 const swav_kernels TABLE = {
 	ISA, ACTIVATION(f), ACTIVATION(b), round_bf16, widen_bf16, copy, accumulate, scale, sum_squares, add_bias, column_sums,
 	normalize, normalize_backward, normalize_rows, range, exp_scores, weigh, codes, swap_loss,
-	block_norms, sgd, adamw,
+	block_norms, sgd, adamw, Q_ROWS, R_COLS, search_above, search_dots,
 };

@@ -23,3 +23,19 @@ func New(Options) (op.Backend, error) {
 
 // Gemm is nil: this build has no fast product.
 var Gemm func(ta, tb bool, m, n, k int, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) error
+
+// Scanner is absent from this build: its Tile is 0, 0.
+type Scanner struct{}
+
+// Tile is 0, 0.
+func (Scanner) Tile() (queries, refs int) { return 0, 0 }
+
+// Above must not be called.
+func (Scanner) Above([]float32, int, []float32, int, int, []float32, []uint32, []float32, []int32) {
+	panic("cpu: a build without cgo has no scanner")
+}
+
+// Dots must not be called.
+func (Scanner) Dots([]float64, []float32, []float32, []uint32) {
+	panic("cpu: a build without cgo has no scanner")
+}
