@@ -6,6 +6,7 @@ GO      ?= scripts/go
 DATA    ?= fashion-mnist
 SHARED  ?= ../shared
 BACKEND ?= cpu
+PHOTOS  ?= $(SHARED)/data/photos
 
 help: ## this list
 	@echo 'swav: learn image features without labels'
@@ -52,6 +53,13 @@ interop-test: build ## check exports against PyTorch, ONNX Runtime, timm, transf
 verify: build ## replay the reference traces of SHARED on BACKEND (cpu or ref)
 	bin/swav verify --backend $(BACKEND) $(SHARED)/golden/resnet*
 	bin/swav verify --augment $(SHARED)/golden/augment/*/
+
+.PHONY: docs story
+docs: ## write docs/cli.md from the commands' help
+	$(GO) test ./cmd/swav -run TestCLIDocs -update
+
+story: build ## from photos to a service, every output checked (3 minutes; PHOTOS=FOLDER)
+	scripts/story $(PHOTOS) 2m
 
 clean: ## remove what was built; runs and downloaded data stay
 	rm -rf bin

@@ -256,6 +256,7 @@ func (l *RunLog) Finish(o *Outcome) error {
 		fmt.Fprintf(l.out, ", purity %.1f %%, NMI %.3f", 100*o.Prototypes.Purity, o.Prototypes.NMI)
 	}
 	fmt.Fprintf(l.out, "\n\ndone in %s\n  %s\n  %s\n", time.Since(l.began).Round(time.Second), filepath.Join(dir, "report.html"), filepath.Join(dir, "prototypes.png"))
+	fmt.Fprintf(l.out, "\nlook further\n  swav map %[1]s\n  swav search %[1]s IMAGE --out nearest.png\n  swav serve %[1]s\n", dir)
 	return nil
 }
 

@@ -115,6 +115,7 @@ func newBenchPeak() *cobra.Command {
 		Short: "Measure what this machine does at most",
 		Long: `Measures multiply-accumulates on registers only, in float32 and bfloat16, and the
 bandwidth of memory: the yardsticks of the other benchmarks.`,
+		Example: `  swav bench peak --threads 1`,
 		Args: withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return train.OnThread(func() error {
