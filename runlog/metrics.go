@@ -67,15 +67,31 @@ type Metric struct {
 	UsedPrototypes int    `json:"used_prototypes"` // nearest to some embedding of the batch
 	Queue          int    `json:"queue"`           // rows in the queue
 
+	Clusters []Clusters `json:"clusters,omitempty"` // of each head, where a step begins with a clustering
+
 	Time Timing `json:"time"`
+}
+
+// Clusters are those of one head (swav.Clustering).
+type Clusters struct {
+	Clusters   int    `json:"clusters"`
+	Images     int    `json:"images"` // that are in one
+	Empty      int    `json:"empty"`
+	Largest    int    `json:"largest"`  // images
+	Smallest   int    `json:"smallest"` // images, of those that have any
+	Perplexity Number `json:"perplexity"`
+	Compared   int    `json:"compared"` // images that were in one before too
+	NMI        Number `json:"nmi"`      // of both clusterings of these
+	Moved      Number `json:"moved"`    // share of these
 }
 
 // Timing is the part of a metric that depends on the machine.
 type Timing struct {
 	Unix            float64 `json:"unix"`
 	ImagesPerSecond Number  `json:"images_per_second"`
-	Seconds         float64 `json:"seconds"` // of the step
-	Wait            float64 `json:"wait"`    // seconds of it spent waiting for data
+	Seconds         float64 `json:"seconds"`              // of the step
+	Wait            float64 `json:"wait"`                 // seconds of it spent waiting for data
+	Clustering      float64 `json:"clustering,omitempty"` // seconds before it
 }
 
 // Metrics appends to a metrics.jsonl.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -262,37 +261,4 @@ func TestMixedLoad(t *testing.T) {
 	if r := f.post(t, "/embed", images[3], "Authorization", "Bearer t"); r.status != 200 {
 		t.Errorf("afterwards: status %d: %s", r.status, r.body)
 	}
-}
-
-// FuzzRequests sends bodies of any kind: none may crash a handler, and each is
-// answered as the description says.
-func FuzzRequests(f *testing.F) {
-	body, kind := form(f, []string{"a.png", "b"}, picture(1, 2, 3), []byte("hello"))
-	f.Add("/embed?output=embedding", "image/png", "application/json", picture(4, 5, 6))
-	f.Add("/cluster?top=3", kind, "application/x-npy", body)
-	f.Add("/search?k=2", "multipart/form-data; boundary=x", "", []byte("--x\r\n\r\n--x--"))
-	f.Add("/predict?top=9", "", "*/*", []byte{0xff, 0xd8, 0xff})
-	f.Add("/images/3", "", "", []byte{})
-	s, err := New(&colours{batch: 2, pixels: 10000}, Config{Index: indexed(8), Log: quiet, Limits: Limits{BodyBytes: 5000, Images: 4}})
-	if err != nil {
-		f.Fatal(err)
-	}
-	go s.Compute()
-	f.Cleanup(s.Stop)
-	f.Fuzz(func(t *testing.T, target, kind, accept string, body []byte) {
-		r, err := http.NewRequest(http.MethodPost, target, bytes.NewReader(body))
-		if err != nil || r.URL.Path == "" || r.URL.Path[0] != '/' {
-			return
-		}
-		r.Header.Set("Content-Type", kind)
-		r.Header.Set("Accept", accept)
-		w := httptest.NewRecorder()
-		s.Handler().ServeHTTP(w, r)
-		if w.Code >= 500 {
-			t.Errorf("status %d: %s", w.Code, w.Body)
-		}
-		if w.Code < 300 || w.Code >= 400 { // not the mux's own redirects
-			described(t, r.Method, r.URL.Path, reply{w.Code, w.Header(), w.Body.Bytes()})
-		}
-	})
 }

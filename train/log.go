@@ -69,11 +69,12 @@ func (l *RunLog) facts() [][2]string {
 	epochs := float64(s.Resolved.Steps) / float64(s.Resolved.StepsPerEpoch)
 	facts := [][2]string{
 		{"data", dataText(s)},
+		{"method", s.Recipe.MethodName()},
 		{"views", strings.Join(crops, " + ")},
 		{"network", fmt.Sprintf("%v; %.2f M parameters, %.1f M multiply-accumulates an image", s.Arch, float64(s.Params)/1e6, float64(s.MACs)/1e6)},
 		{"training", fmt.Sprintf("%d steps of %d images (%.3g epochs), %s, learning rate %g, seed %d", s.Resolved.Steps, s.Recipe.Train.Batch, epochs, s.Recipe.Optim.Kind, s.Recipe.Optim.LR, s.Recipe.Train.Seed)},
 		{"device", fmt.Sprintf("%s, %s", s.Device, s.Precision)},
-		{"memory", fmt.Sprintf("%s for intermediates, %s for weights, gradients, optimizer and queue", size(s.Memory), size(s.Fixed))},
+		{"memory", fmt.Sprintf("%s for intermediates, %s for weights, gradients, optimizer and method", size(s.Memory), size(s.Fixed))},
 	}
 	if s.Init != nil {
 		facts = append(facts, [2]string{"start", strings.Join(s.Init, "; ")})
@@ -100,6 +101,11 @@ func (l *RunLog) Step(r *StepRecord) error {
 			Seconds: r.Elapsed.Seconds(), Wait: r.Wait.Seconds()},
 	}
 	m := &l.metric
+	if r.Clusters != nil {
+		if err := l.clusters(r, m); err != nil {
+			return err
+		}
+	}
 	if err := l.metrics.Write(m); err != nil {
 		return err
 	}
@@ -119,6 +125,29 @@ func (l *RunLog) Step(r *StepRecord) error {
 		l.note(n.String(), n.Try)
 	}
 	return nil
+}
+
+// clusters adds an epoch's clusters to its first step and shows them.
+func (l *RunLog) clusters(r *StepRecord, m *runlog.Metric) error {
+	var scalars []runlog.Scalar
+	m.Time.Clustering = r.Clusters.Elapsed.Seconds()
+	for h, c := range r.Clusters.Heads {
+		m.Clusters = append(m.Clusters, runlog.Clusters{Clusters: c.Clusters, Images: c.Images, Empty: c.Empty, Largest: c.Largest, Smallest: c.Smallest,
+			Perplexity: runlog.Number(c.Perplexity), Compared: c.Compared, NMI: runlog.Number(c.NMI), Moved: runlog.Number(c.Moved)})
+		of := fmt.Sprintf("clusters/head%d/", h)
+		scalars = append(scalars, runlog.Scalar{Name: of + "empty", Value: float64(c.Empty)}, runlog.Scalar{Name: of + "largest", Value: float64(c.Largest)})
+		head := ""
+		if len(r.Clusters.Heads) > 1 {
+			head = fmt.Sprintf(" of head %d", h)
+		}
+		text := fmt.Sprintf("epoch %d  %d clusters%s: %d empty, %d to %d images", r.Epoch, c.Clusters, head, c.Empty, c.Smallest, c.Largest)
+		if c.Compared > 0 {
+			text += fmt.Sprintf("; since the last epoch %.1f %% moved, NMI %.3f", 100*c.Moved, c.NMI)
+			scalars = append(scalars, runlog.Scalar{Name: of + "moved", Value: c.Moved}, runlog.Scalar{Name: of + "nmi", Value: c.NMI})
+		}
+		l.console.Print("%s", text)
+	}
+	return l.events.Scalars(r.Step, m.Time.Unix, scalars)
 }
 
 // note shows an alarm with what to try, and keeps it for the report.
@@ -227,10 +256,10 @@ func (l *RunLog) Finish(o *Outcome) error {
 		return err
 	}
 	r := &runlog.Report{
-		Title:    "SwAV on " + filepath.Base(strings.TrimSuffix(o.Source.Name(), "/")),
+		Title:    l.start.Recipe.MethodName() + " on " + filepath.Base(strings.TrimSuffix(o.Source.Name(), "/")),
 		Subtitle: fmt.Sprintf("%d steps, %d images seen, %s of training; %s", o.Steps, o.Images, time.Duration(o.Seconds*1e9).Round(time.Second), time.Now().Format("2006-01-02 15:04")),
 		Facts:    l.facts(), Notes: l.notes, Choices: l.start.Notes,
-		LnK: math.Log(float64(l.start.Arch.Prototypes)), K: l.start.Arch.Prototypes, Dim: l.start.Arch.FeatureDim, Sheet: sheet,
+		LnK: l.chance(), K: l.start.Arch.Clusters(), Dim: l.start.Arch.FeatureDim, Sheet: sheet,
 	}
 	if r.Metrics, err = runlog.ReadMetrics(dir); err != nil {
 		return err
@@ -258,6 +287,16 @@ func (l *RunLog) Finish(o *Outcome) error {
 	fmt.Fprintf(l.out, "\n\ndone in %s\n  %s\n  %s\n", time.Since(l.began).Round(time.Second), filepath.Join(dir, "report.html"), filepath.Join(dir, "prototypes.png"))
 	fmt.Fprintf(l.out, "\nlook further\n  swav map %[1]s\n  swav search %[1]s IMAGE --out nearest.png\n  swav serve %[1]s\n", dir)
 	return nil
+}
+
+// chance is the loss of a network that is constant.
+func (l *RunLog) chance() float64 {
+	heads := l.start.Arch.HeadSizes()
+	var sum float64
+	for _, k := range heads {
+		sum += math.Log(float64(k))
+	}
+	return sum / float64(len(heads))
 }
 
 // PrintKNN prints the table of nearest-neighbour accuracies.

@@ -18,6 +18,7 @@ import (
 type bad struct {
 	name   string
 	body   func() io.Reader
+	url    func(string) string
 	change func(*http.Request)
 	want   []int // statuses; none: the connection may end without an answer
 }
@@ -27,7 +28,11 @@ var busy = []int{http.StatusTooManyRequests, http.StatusServiceUnavailable}
 
 // ask makes the request and says in what way the answer is not what it should be.
 func (b *bad) ask(ctx context.Context, client *http.Client, o Options) error {
-	status, _, body, err := post(ctx, client, o, b.body(), b.change)
+	url := o.URL
+	if b.url != nil {
+		url = b.url(url)
+	}
+	status, _, body, err := post(ctx, client, o, url, b.body(), b.change)
 	switch {
 	case len(b.want) == 0 || ctx.Err() != nil:
 		return nil
@@ -56,7 +61,7 @@ func badKinds(o Options) []bad {
 		{name: "form without boundary", body: file(image),
 			change: func(r *http.Request) { r.Header.Set("Content-Type", "multipart/form-data") }, want: []int{http.StatusBadRequest}},
 		{name: "method", body: file(image), change: func(r *http.Request) { r.Method = http.MethodPut }, want: []int{http.StatusMethodNotAllowed}},
-		{name: "path", body: file(image), change: func(r *http.Request) { r.URL.Path += "/../nothing/../here" }, want: []int{http.StatusNotFound, http.StatusMethodNotAllowed}},
+		{name: "path", body: file(image), url: func(u string) string { return u + "/../nothing/%2e%2e/here" }, want: []int{http.StatusNotFound, http.StatusMethodNotAllowed}},
 		{name: "answer type", body: file(image), change: func(r *http.Request) { r.Header.Set("Accept", "video/mp4") }, want: []int{http.StatusNotAcceptable}},
 		{name: "cut", body: func() io.Reader { return &reader{data: image, stopAt: len(image) / 2} }},
 		// Slow, but whole in the end: it must be answered.

@@ -141,7 +141,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 // good sends an image until the server is not too busy for it.
 func good(ctx context.Context, client *http.Client, o Options, image int) (retried int, err error) {
 	for {
-		status, wait, body, err := post(ctx, client, o, bytes.NewReader(o.Images[image]), nil)
+		status, wait, body, err := post(ctx, client, o, o.URL, bytes.NewReader(o.Images[image]), nil)
 		switch {
 		case err != nil:
 			return retried, err
@@ -164,8 +164,8 @@ func good(ctx context.Context, client *http.Client, o Options, image int) (retri
 }
 
 // post makes a request and reads its answer; change, if not nil, alters the request.
-func post(ctx context.Context, client *http.Client, o Options, body io.Reader, change func(*http.Request)) (status int, retry time.Duration, answer []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.URL, body)
+func post(ctx context.Context, client *http.Client, o Options, url string, body io.Reader, change func(*http.Request)) (status int, retry time.Duration, answer []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
 	if err != nil {
 		return 0, 0, nil, err
 	}
