@@ -431,14 +431,18 @@ static void cluster_loss(double *row_loss, float *dscores, const float *scores, 
 			memset(g, 0, sizeof *g * k);
 			continue;
 		}
-		int64_t label = (int64_t)labels[r % batch];
+		int64_t label = (int64_t)labels[r % batch], after = label + 1;
 		float top = largest(s, k);
-		double norm = exponentials(g, s, k, top, inv_temperature);
+		// The label's gradient is minus the sum of the others': softmax - 1 has few
+		// digits where the prediction is sure.
+		double rest = exponentials(g, s, label, top, inv_temperature) + exponentials(g + after, s + after, k - after, top, inv_temperature);
+		double norm = rest + exp_f((s[label] - top) * inv_temperature);
 		row_loss[r] = (log(norm) - (double)(s[label] - top) * inv_temperature) * weight;
-		float scale = weight * inv_temperature, soft = (float)(scale / norm);
+		double scale = (double)weight * inv_temperature;
+		float soft = (float)(scale / norm);
 		for (int64_t i = 0; i < k; i++)
 			g[i] *= soft;
-		g[label] -= scale;
+		g[label] = (float)(-scale * (rest / norm));
 	}
 }
 
