@@ -30,7 +30,13 @@ type Setting struct {
 	Hidden      bool // the projection head has a hidden layer with batch norm
 	Queue       int  // rows over all ranks; 0: none
 	Batch       int  // images over all ranks
+	// Clustering tells that the method is DeepCluster-v2: codes are clusters, as
+	// uneven as the data makes them, and prototypes never move.
+	Clustering bool
 }
+
+// concerns tells whether a sign means anything for such a run.
+func (s Setting) concerns(sign Sign) bool { return !s.Clustering || sign != UnbalancedCodes }
 
 // Notice tells that a sign has appeared, or that it is over.
 type Notice struct {
@@ -105,8 +111,12 @@ var rules = []rule{
 		func(v float64, h Health) string {
 			return fmt.Sprintf("loss %.3f is %.2f of ln %d, worse than guessing", v*math.Log(float64(h.Prototypes)), v, h.Prototypes)
 		},
-		func(Setting, Health) []string {
-			return []string{"a lower learning rate", "a longer learning-rate warm-up", "freezing the prototypes longer", "a higher temperature"}
+		func(s Setting, _ Health) []string {
+			try := []string{"a lower learning rate", "a longer learning-rate warm-up"}
+			if !s.Clustering {
+				try = append(try, "freezing the prototypes longer")
+			}
+			return append(try, "a higher temperature")
 		}},
 	{AlikeEmbeddings, 0.05, 0.1,
 		func(_ AlarmState, h Health) (float64, bool) { return h.Spread(), h.Samples > 1 },
@@ -157,11 +167,14 @@ var rules = []rule{
 // codes are the surest: uniform codes are trivially predicted.
 func againstCollapse(s Setting, _ Health) []string {
 	var try []string
-	if s.Epsilon > 0.03 {
+	if s.Epsilon > 0.03 && !s.Clustering {
 		try = append(try, fmt.Sprintf("epsilon 0.03 (is %v)", s.Epsilon))
 	}
-	try = append(try, fmt.Sprintf("freezing the prototypes longer (is %d steps)", s.FreezeSteps), "a lower learning rate")
-	if !s.Hard {
+	if !s.Clustering {
+		try = append(try, fmt.Sprintf("freezing the prototypes longer (is %d steps)", s.FreezeSteps))
+	}
+	try = append(try, "a lower learning rate")
+	if !s.Hard && !s.Clustering {
 		try = append(try, "hard assignment")
 	}
 	try = append(try, "softer augmentation: larger crops, less colour jitter, fewer small crops")
@@ -181,6 +194,9 @@ func forPrototypes(s Setting, h Health) []string {
 		try = append(try, fmt.Sprintf("fewer prototypes, about 10 for each class that you expect (%d, with %d images a step)", h.Prototypes, s.Batch))
 	} else {
 		try = append(try, fmt.Sprintf("about 10 prototypes for each class that you expect (is %d)", h.Prototypes))
+	}
+	if s.Clustering {
+		return append(try, "a lower learning rate")
 	}
 	try = append(try, "a larger batch")
 	if s.Queue == 0 {
@@ -217,6 +233,9 @@ func (a *Alarm) Observe(step int, h Health, queueOn bool) []Notice {
 	}
 	var notices []Notice
 	for _, r := range rules {
+		if !a.Setting.concerns(r.sign) {
+			continue
+		}
 		v, ok := r.value(*s, h)
 		state := s.Signs[r.sign]
 		if !ok || !r.speaks(v, state.Raised) {

@@ -222,6 +222,12 @@ func TestAlarmAdvice(t *testing.T) {
 			t.Errorf("%q lacks %q", all, want)
 		}
 	}
+	clusters := advice(Setting{Epsilon: 0.05, Hidden: true, FreezeSteps: 313, Batch: 256, Clustering: true})
+	for _, without := range []string{"epsilon", "hard assignment", "freezing", "queue"} {
+		if strings.Contains(clusters, without) {
+			t.Errorf("DeepCluster-v2: %q suggests %s", clusters, without)
+		}
+	}
 	few := advice(Setting{Epsilon: 0.03, Hard: true})
 	for _, without := range []string{"epsilon", "hard assignment", "batch norm", "queue"} {
 		if strings.Contains(few, without) {
@@ -271,5 +277,22 @@ func TestNoticeIsOneLine(t *testing.T) {
 	over := Notice{Sign: StuckAtChance, Step: 7, Over: true, Saw: "loss 4"}
 	if got := over.String(); got != "step 7: loss at chance: over (loss 4)" || over.Advice() != "" {
 		t.Errorf("%q, %q", got, over.Advice())
+	}
+}
+
+// Clusters of k-means are as uneven as the data: that alone is no alarm.
+func TestAlarmLeavesUnevenClustersAlone(t *testing.T) {
+	for _, clustering := range []bool{false, true} {
+		a := newAlarm()
+		a.Setting.Clustering = clustering
+		uneven := func(int) Health {
+			h := well(0.5)
+			h.MarginalError, h.Samples = 1, 2*h.Prototypes
+			return h
+		}
+		raised := slices.Contains(signs(feed(a, 100, 150, false, uneven)), UnbalancedCodes)
+		if raised == clustering {
+			t.Errorf("clustering %v: alarm %v", clustering, raised)
+		}
 	}
 }

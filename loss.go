@@ -77,3 +77,63 @@ func softmax(p []float64, scores []float32, temperature float64) (logNorm float6
 	}
 	return top + math.Log(sum)
 }
+
+// ClusterLoss is DeepCluster-v2's prediction: the mean over the heads of the
+// mean, over all views of all images that have a label, of the cross-entropy
+// between the label and the softmax of the view's scores over temperature.
+//
+// scores is [views*batch, k], crop-major as in Loss. Heads lie side by side in
+// its columns: the first heads[0] are head 0's, and so on, k in all. labels[h][b]
+// is image b's cluster, from 0 to heads[h]-1, which all of its views predict;
+// an image with a negative label does not count (the original's ignore_index).
+// A head without labels costs nothing.
+//
+// ClusterLoss overwrites dscores, shaped like scores, with the gradient: in a
+// head of n labelled images
+//
+//	d loss / d score(v, b) = (softmax - label) / (temperature views n len(heads))
+func ClusterLoss(scores []float32, labels [][]int32, views, batch int, heads []int, temperature float64, dscores []float32) float64 {
+	var k int
+	for _, n := range heads {
+		k += n
+	}
+	checkMatrix("ClusterLoss", "scores", scores, views*batch, k)
+	checkMatrix("ClusterLoss", "dscores", dscores, views*batch, k)
+	if views < 1 || len(labels) != len(heads) || !(temperature > 0) {
+		panic(fmt.Sprintf("swav: ClusterLoss of %d views, %d heads with labels of %d, temperature %v", views, len(heads), len(labels), temperature))
+	}
+	clear(dscores)
+	var loss float64
+	from := 0
+	for h, n := range heads {
+		labelled := 0
+		for b, l := range labels[h][:batch] {
+			if int(l) >= n {
+				panic(fmt.Sprintf("swav: ClusterLoss: image %d has label %d of %d in head %d", b, l, n, h))
+			}
+			if l >= 0 {
+				labelled++
+			}
+		}
+		weight := 1 / (float64(views) * float64(labelled) * float64(len(heads)))
+		p := make([]float64, n)
+		for r := range views * batch {
+			label := labels[h][r%batch]
+			if label < 0 {
+				continue
+			}
+			row, grad := scores[r*k+from:][:n], dscores[r*k+from:][:n]
+			logNorm := softmax(p, row, temperature)
+			loss -= weight * (float64(row[label])/temperature - logNorm)
+			for j := range grad {
+				g := p[j]
+				if j == int(label) {
+					g--
+				}
+				grad[j] = float32(g * weight / temperature)
+			}
+		}
+		from += n
+	}
+	return loss
+}

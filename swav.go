@@ -3,7 +3,8 @@
 // be read beside the paper: the assignment of images to prototypes (Sinkhorn),
 // the swapped prediction and its gradient (Loss), the queue of past embeddings
 // (Queue), and the signs by which one sees whether training is healthy (Health,
-// Alarm).
+// Alarm). DeepCluster-v2, which the paper compares with, stands beside it: KMeans
+// and ClusterLoss.
 //
 // It is the definition that every backend is tested against. Matrices are
 // row-major float32; sums are float64. There are no threads, files or networks

@@ -54,7 +54,7 @@ type Shape struct {
 	Channels     int // of an image
 	Features     int // of the backbone, what `swav embed` writes
 	EmbeddingDim int // of the projection head's unit vectors
-	Prototypes   int
+	Prototypes   int // of the first head, where there are several (DeepCluster-v2)
 }
 
 // Output is what the network makes of one image.
@@ -105,7 +105,7 @@ func Open(path string, o Options) (*Backbone, error) {
 		defer close(b.done)
 		b.err = t.Predict(o.Batch, func(p *train.Predictor) error {
 			b.view = p
-			b.shape = Shape{Size: p.Size, Channels: p.Arch.InChannels, Features: p.Features(), EmbeddingDim: p.Arch.FeatureDim, Prototypes: p.Arch.Prototypes}
+			b.shape = Shape{Size: p.Size, Channels: p.Arch.InChannels, Features: p.Features(), EmbeddingDim: p.Arch.FeatureDim, Prototypes: p.Arch.Clusters()}
 			close(ready)
 			b.work(p)
 			return nil

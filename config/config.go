@@ -22,11 +22,14 @@ type Recipe struct {
 	Crops   []Crop  `toml:"crops" doc:"views of an image, in groups of equal size; the first views are the large ones"`
 	Augment Augment `toml:"augment" doc:"what happens to a crop, in the order of the original"`
 	Model   Model   `toml:"model" doc:"the network"`
-	SwAV    SwAV    `toml:"swav" doc:"the method: codes by Sinkhorn-Knopp, swapped prediction, queue"`
-	Optim   Optim   `toml:"optim" doc:"the optimizer and its schedule"`
-	Train   Train   `toml:"train" doc:"the run"`
-	Eval    Eval    `toml:"eval" doc:"what the features are worth, where the data has labels"`
-	Log     Log     `toml:"log" doc:"where curves and pictures go, besides metrics.jsonl and report.html"`
+	SwAV    SwAV    `toml:"swav" doc:"the method swav: codes by Sinkhorn-Knopp, swapped prediction, queue"`
+
+	DeepCluster DeepCluster `toml:"deepcluster" doc:"the method deepclusterv2: clusters of the whole data by k-means once an epoch, predicted by all views"`
+
+	Optim Optim `toml:"optim" doc:"the optimizer and its schedule"`
+	Train Train `toml:"train" doc:"the run"`
+	Eval  Eval  `toml:"eval" doc:"what the features are worth, where the data has labels"`
+	Log   Log   `toml:"log" doc:"where curves and pictures go, besides metrics.jsonl and report.html"`
 }
 
 // Data says what is read of the source given by --data.
@@ -100,6 +103,20 @@ type SwAV struct {
 	QueueStart       Duration `toml:"queue_start" doc:"when the queue begins to fill; it is used once full"`
 }
 
+// DeepCluster are the settings of DeepCluster-v2 (Caron et al. 2020, section 4.1).
+type DeepCluster struct {
+	Prototypes  []int   `toml:"prototypes" range:"[2,1048576]" doc:"clusters of each head, such as [3000, 3000, 3000]; each head is clustered on its own; empty: one head of model.prototypes"`
+	BankViews   []int   `toml:"bank_views" range:"[0,4095]" doc:"views whose embeddings are kept for k-means, a memory bank each; heads take the banks in turn"`
+	Iterations  int     `toml:"iterations" range:"[1,1000]" doc:"of k-means at the start of each epoch"`
+	Temperature float64 `toml:"temperature" range:"[0.001,10]" doc:"of the predictions"`
+}
+
+// The methods of Train.Method.
+const (
+	MethodSwAV        = "swav"
+	MethodDeepCluster = "deepclusterv2"
+)
+
 // Optim is the optimizer and the schedule of its learning rate.
 type Optim struct {
 	Kind               string   `toml:"kind" oneof:"larc sgd adamw" doc:"larc (the paper's, for large batches), sgd or adamw (small data)"`
@@ -119,6 +136,7 @@ type Optim struct {
 
 // Train is the run itself. One of Epochs and Steps is set, the other 0.
 type Train struct {
+	Method          string   `toml:"method" oneof:"swav deepclusterv2" doc:"what is learnt from: swav or deepclusterv2; the other's section is not used"`
 	Epochs          float64  `toml:"epochs" range:"[0,1000000]" doc:"length in passes over the data; 0: steps says it"`
 	Steps           int      `toml:"steps" range:"[0,1000000000]" doc:"length in steps; 0: epochs says it"`
 	Batch           int      `toml:"batch_size" range:"[1,1048576]" doc:"images per step, all ranks together"`
@@ -175,17 +193,30 @@ func Default() *Recipe {
 			Temperature: 0.1, Epsilon: 0.05, Iterations: 3, Assign: []int{0, 1},
 			FreezePrototypes: Steps(5005), Queue: 3840, QueueStart: Epochs(15),
 		},
+		DeepCluster: DeepCluster{BankViews: []int{0, 1}, Iterations: 10, Temperature: 0.1},
 		Optim: Optim{
 			Kind: "larc", LR: 0.6, FinalLR: 0.0006, Momentum: 0.9, WeightDecay: 1e-6,
 			Trust: 0.001, Eps: 1e-8, Beta1: 0.9, Beta2: 0.999,
 		},
 		Train: Train{
+			Method: MethodSwAV,
 			Epochs: 200, Batch: 256, Accumulate: 1, Precision: "auto", Winograd: true, Backend: "auto", Seed: 31,
 			CheckpointEvery: Epochs(1), Keep: 3, LogEvery: 50,
 		},
 		Eval: Eval{K: 20, Temperature: 0.07, References: 20000, Queries: 10000, Holdout: 0.1, Baselines: true, Every: Steps(0), Protocol: "knn"},
 		Log:  Log{TensorBoard: true, Projector: 1000},
 	}
+}
+
+// Clustering tells whether the method is DeepCluster-v2.
+func (r *Recipe) Clustering() bool { return r.Train.Method == MethodDeepCluster }
+
+// MethodName is the method's name for people.
+func (r *Recipe) MethodName() string {
+	if r.Clustering() {
+		return "DeepCluster-v2"
+	}
+	return "SwAV"
 }
 
 // Views is the number of views of an image.

@@ -343,7 +343,7 @@ func TestCrossCheckInAFileNamesThePlace(t *testing.T) {
 func TestResolve(t *testing.T) {
 	r := Default()
 	got, err := r.Resolve(1281167, 4)
-	want := Resolved{StepsPerEpoch: 5004, Steps: 1000800, FreezePrototypes: 5005, QueueStart: 75060, QueueLength: 3840, CheckpointEvery: 5004, RankBatch: 64}
+	want := Resolved{Images: 1281167, StepsPerEpoch: 5004, Steps: 1000800, FreezePrototypes: 5005, QueueStart: 75060, QueueLength: 3840, CheckpointEvery: 5004, RankBatch: 64}
 	if err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -52,3 +52,37 @@ func TestOriginalScripts(t *testing.T) {
 		}
 	}
 }
+
+// The original's three DeepCluster-v2 scripts.
+func TestOriginalDeepClusterScripts(t *testing.T) {
+	for _, c := range []struct {
+		name, crops string
+		epochs      float64
+	}{
+		{"deepclusterv2_400ep", "2x160@0.08-1,4x96@0.05-0.14", 400},
+		{"deepclusterv2_400ep_2x224", "2x224@0.08-1", 400},
+		{"deepclusterv2_800ep", "2x224@0.14-1,6x96@0.05-0.14", 800},
+	} {
+		r := mustLoad(t, c.name)
+		crops, err := ParseCrops(c.crops)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := Default()
+		want.Crops, want.Model.InChannels = crops, 3
+		want.DeepCluster = DeepCluster{Prototypes: []int{3000, 3000, 3000}, BankViews: []int{0, 1}, Iterations: 10, Temperature: 0.1}
+		want.Optim.LR, want.Optim.FinalLR, want.Optim.StartLR, want.Optim.Warmup = 4.8, 0.0048, 0.3, Epochs(10)
+		want.Train.Method, want.Train.Epochs, want.Train.Batch = MethodDeepCluster, c.epochs, 4096
+		if diff := equal(want, r); diff != "" {
+			t.Errorf("%s:\n%s", c.name, diff)
+		}
+		a, err := r.Arch(3)
+		if err != nil || a.Prototypes != 9000 || a.Clusters() != 3000 || len(a.HeadSizes()) != 3 {
+			t.Errorf("%s: %+v, %v", c.name, a, err)
+		}
+		res, err := r.Resolve(1281167, 64)
+		if err != nil || res.BankRows != 312*64 || res.QueueLength != 0 {
+			t.Errorf("%s: %+v, %v", c.name, res, err)
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Resolved are the lengths of a recipe in steps and rows, for a given data set
 // and number of ranks.
@@ -12,7 +15,9 @@ type Resolved struct {
 	QueueStart       int // first step that fills the queue
 	QueueLength      int // all ranks together: a multiple of the part of a batch that is pushed at once
 	CheckpointEvery  int // 0: at the end only
+	Images           int // of the data set
 	RankBatch        int // images of one rank, of one accumulated part
+	BankRows         int // DeepCluster-v2: images of an epoch that one rank's memory bank keeps; 0 with SwAV
 }
 
 // Resolve turns durations into steps for a data set of the given number of
@@ -36,7 +41,7 @@ func (r *Recipe) Resolve(images, ranks int) (Resolved, error) {
 	case part%ranks != 0:
 		return refuse("train.batch_size", "a batch of %d (in %d part(s)) does not divide among %d ranks: use a multiple of %d", t.Batch, t.Accumulate, ranks, ranks*t.Accumulate)
 	}
-	out := Resolved{StepsPerEpoch: images / t.Batch, Steps: t.Steps, RankBatch: part / ranks}
+	out := Resolved{Images: images, StepsPerEpoch: images / t.Batch, Steps: t.Steps, RankBatch: part / ranks}
 	if t.Epochs > 0 {
 		out.Steps = Epochs(t.Epochs).Resolve(out.StepsPerEpoch)
 	}
@@ -44,8 +49,16 @@ func (r *Recipe) Resolve(images, ranks int) (Resolved, error) {
 	out.FreezePrototypes = r.SwAV.FreezePrototypes.Resolve(out.StepsPerEpoch)
 	out.QueueStart = r.SwAV.QueueStart.Resolve(out.StepsPerEpoch)
 	out.QueueLength = r.SwAV.Queue - r.SwAV.Queue%part
+	if r.Clustering() {
+		// Prototypes are centroids and never move by gradients.
+		out.FreezePrototypes, out.QueueStart, out.QueueLength = 0, 0, 0
+		out.BankRows = out.StepsPerEpoch * t.Accumulate * out.RankBatch
+	}
 	if out.CheckpointEvery = r.Train.CheckpointEvery.Resolve(out.StepsPerEpoch); !r.Train.CheckpointEvery.IsZero() {
 		out.CheckpointEvery = max(1, out.CheckpointEvery)
+	}
+	if k := r.mostClusters(); r.Clustering() && k > out.BankRows {
+		return refuse("deepcluster.prototypes", "%d clusters begin as so many images, and a rank sees %d in an epoch: use fewer clusters, such as --set deepcluster.prototypes=%d, or more images", k, out.BankRows, max(2, out.BankRows/10))
 	}
 	switch {
 	case out.Steps < 1:
@@ -56,9 +69,19 @@ func (r *Recipe) Resolve(images, ranks int) (Resolved, error) {
 	return out, nil
 }
 
+// mostClusters is the number of clusters of the largest head.
+func (r *Recipe) mostClusters() int {
+	if len(r.DeepCluster.Prototypes) > 0 {
+		return slices.Max(r.DeepCluster.Prototypes)
+	}
+	return r.Model.Prototypes
+}
+
 // StreamImages is how many images of a stream count as an epoch.
 func (r *Recipe) StreamImages() (int, error) {
 	switch {
+	case r.Clustering():
+		return 0, &Error{Key: "train.method", Msg: "train.method: deepclusterv2 clusters the images of an epoch and predicts their clusters when they come again, and a stream's do not: use --set train.method=swav, or data that can be read again (a folder, a list, shards)"}
 	case r.Data.EpochImages > 0:
 		return r.Data.EpochImages, nil
 	case r.Train.Steps > 0:

@@ -72,20 +72,29 @@ func (r *Recipe) checkCrops(c *checker) {
 			c.fail(fmt.Sprintf("crops[%d].min_scale", i), "%g is above max_scale = %g: swap them", g.MinScale, g.MaxScale)
 		}
 	}
-	views := r.Views()
-	if views < 2 {
+	if r.Clustering() {
+		r.checkViews(c, "deepcluster.bank_views", r.DeepCluster.BankViews, "whose embeddings are clustered")
+		return
+	}
+	if r.Views() < 2 {
 		c.fail("crops", "one view of an image leaves nothing to predict: set count to 2 or more")
 	}
-	if len(r.SwAV.Assign) == 0 {
-		c.fail("swav.assign", "no views: name those whose codes are computed, such as [0, 1]")
+	r.checkViews(c, "swav.assign", r.SwAV.Assign, "whose codes are computed")
+}
+
+// checkViews checks a list of views.
+func (r *Recipe) checkViews(c *checker, key string, list []int, which string) {
+	views := r.Views()
+	if len(list) == 0 {
+		c.fail(key, "no views: name those %s, such as %v", which, []int{0, 1}[:min(2, views)])
 	}
 	seen := map[int]bool{}
-	for _, a := range r.SwAV.Assign {
+	for _, a := range list {
 		if a >= views {
-			c.fail("swav.assign", "view %d: the crops give views 0 to %d", a, views-1)
+			c.fail(key, "view %d: the crops give views 0 to %d", a, views-1)
 		}
 		if seen[a] {
-			c.fail("swav.assign", "view %d stands there twice", a)
+			c.fail(key, "view %d stands there twice", a)
 		}
 		seen[a] = true
 	}
@@ -199,6 +208,11 @@ func (r *Recipe) Arch(dataChannels int) (nn.Arch, error) {
 	}
 	a.Stem, a.InChannels = nn.Stem(m.Stem), r.channels(dataChannels)
 	a.Hidden, a.FeatureDim, a.Prototypes = m.Hidden, m.FeatureDim, m.Prototypes
+	if heads := r.DeepCluster.Prototypes; r.Clustering() && len(heads) > 0 {
+		if a = a.WithHeads(heads); a.Validate() != nil {
+			return nn.Arch{}, &Error{Key: "deepcluster.prototypes", Msg: "deepcluster.prototypes: " + a.Validate().Error()}
+		}
+	}
 	if err := a.Validate(); err != nil {
 		return nn.Arch{}, &Error{Key: "model.layers", Msg: "model: " + err.Error()}
 	}
@@ -219,7 +233,7 @@ func (r *Recipe) checkSchedule(c *checker) {
 	if t.Batch < 2 {
 		c.fail("train.batch_size", "%d image: codes are balanced over a batch, which takes at least 2", t.Batch)
 	}
-	if part := t.Batch / t.Accumulate; r.SwAV.Queue != 0 && r.SwAV.Queue < part {
+	if part := t.Batch / t.Accumulate; !r.Clustering() && r.SwAV.Queue != 0 && r.SwAV.Queue < part {
 		c.fail("swav.queue", "%d is less than the %d images that are pushed at once: raise it or set it to 0", r.SwAV.Queue, part)
 	}
 	o := r.Optim

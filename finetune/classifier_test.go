@@ -55,7 +55,16 @@ func TestClassifierFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	got.Recipe.Name = c.Recipe.Name
-	if !reflect.DeepEqual(got, c) {
+	var recipes [2]strings.Builder // an empty list and none read the same
+	for i, r := range []*config.Recipe{got.Recipe, c.Recipe} {
+		if err := r.Encode(&recipes[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if g, w := recipes[0].String(), recipes[1].String(); g != w {
+		t.Errorf("recipe\n%s\nwant\n%s", g, w)
+	}
+	if got.Recipe = c.Recipe; !reflect.DeepEqual(got, c) {
 		t.Errorf("%+v, want %+v", got, c)
 	}
 	s, err := interop.OpenSafetensors(path)

@@ -61,7 +61,7 @@ func Open(ctx context.Context, t *train.Trained, src dataset.Source, o Options) 
 	if o.Note == nil {
 		o.Note = func(string) {}
 	}
-	x := &Index{Source: src, Prototypes: t.Arch().Prototypes}
+	x := &Index{Source: src, Prototypes: t.Arch().Clusters()}
 	path := ""
 	if o.Dir != "" {
 		id, err := t.Identity()

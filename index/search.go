@@ -9,6 +9,9 @@ import (
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
+
+	"swav/eval"
+	"swav/op/cpu"
 )
 
 // Hit is a row that was found.
@@ -41,17 +44,26 @@ func (x *Index) Nearest(ctx context.Context, queries []float32, k int) ([][]Hit,
 			return nil, err
 		}
 		rows := min(searchRows, x.Len()-from)
-		blas32.Gemm(blas.NoTrans, blas.Trans, 1,
-			blas32.General{Rows: rows, Cols: x.Dim, Stride: x.Dim, Data: x.Features[from*x.Dim : (from+rows)*x.Dim]},
-			blas32.General{Rows: n, Cols: x.Dim, Stride: x.Dim, Data: unit}, 0,
-			blas32.General{Rows: rows, Cols: n, Stride: n, Data: similarity[:rows*n]})
+		if err := product(similarity, unit, x.Features[from*x.Dim:(from+rows)*x.Dim], n, rows, x.Dim); err != nil {
+			return nil, fmt.Errorf("nearest: %w", err)
+		}
 		for q := range n {
-			for r := range rows {
-				hits[q] = insert(hits[q], Hit{from + r, similarity[r*n+q]}, k)
+			for r, s := range similarity[q*rows : (q+1)*rows] {
+				hits[q] = insert(hits[q], Hit{from + r, s}, k)
 			}
 		}
 	}
 	return hits, nil
+}
+
+// product computes dst [m, n] = a [m, d] times the transpose of b [n, d].
+func product(dst, a, b []float32, m, n, d int) error {
+	if gemm := eval.Gemm(cpu.Gemm); gemm != nil { // nil without cgo
+		return gemm(false, true, m, n, d, a, d, b, d, 0, dst, n)
+	}
+	blas32.Gemm(blas.NoTrans, blas.Trans, 1, blas32.General{Rows: m, Cols: d, Stride: d, Data: a},
+		blas32.General{Rows: n, Cols: d, Stride: d, Data: b}, 0, blas32.General{Rows: m, Cols: n, Stride: n, Data: dst[:m*n]})
+	return nil
 }
 
 // insert keeps the k best hits in order. Rows come in ascending order, so a hit

@@ -11,6 +11,7 @@ package nn
 import (
 	"fmt"
 	"math"
+	"strings"
 )
 
 // Block is the kind of residual block.
@@ -47,7 +48,11 @@ type Arch struct {
 	InChannels int // >= 1
 	Hidden     int // width of the projection head's hidden layer; 0: the head is one linear layer
 	FeatureDim int // of the embedding
-	Prototypes int // K
+	Prototypes int // K, of all heads
+	// Heads are the prototypes of each head, Prototypes in all, where there are
+	// several (DeepCluster-v2); nil is one head. Their rows lie one below the other
+	// in prototypes.weight.
+	Heads []int `json:",omitempty"`
 	// Classes > 0 has a linear classifier of the pooled features (torchvision's layer
 	// fc) in the place of projection head and prototypes; Hidden, FeatureDim and
 	// Prototypes are then 0.
@@ -57,9 +62,33 @@ type Arch struct {
 // Classifier is the architecture with the same backbone and a linear classifier.
 func (a Arch) Classifier(classes int) Arch {
 	a.Layers = append([]int(nil), a.Layers...)
-	a.Hidden, a.FeatureDim, a.Prototypes, a.Classes = 0, 0, 0, classes
+	a.Hidden, a.FeatureDim, a.Prototypes, a.Heads, a.Classes = 0, 0, 0, nil, classes
 	return a
 }
+
+// WithHeads is a with these numbers of prototypes, one head each.
+func (a Arch) WithHeads(heads []int) Arch {
+	a.Prototypes, a.Heads = 0, nil
+	for _, k := range heads {
+		a.Prototypes += k
+	}
+	if len(heads) > 1 {
+		a.Heads = append([]int(nil), heads...)
+	}
+	return a
+}
+
+// HeadSizes are the prototypes of each head; there is at least one head.
+func (a Arch) HeadSizes() []int {
+	if len(a.Heads) > 0 {
+		return a.Heads
+	}
+	return []int{a.Prototypes}
+}
+
+// Clusters is the number of prototypes of the first head: those that images are
+// sorted by once the network is trained.
+func (a Arch) Clusters() int { return a.HeadSizes()[0] }
 
 // named are the depths that have a name.
 var named = map[string]Arch{
@@ -90,6 +119,9 @@ func ResNet(name string) (Arch, error) {
 // description cannot overflow a size.
 const maxParams = 4 << 30
 
+// maxHeads bounds the heads of prototypes; the original has 3.
+const maxHeads = 64
+
 // Validate checks the ranges that Build relies on.
 func (a Arch) Validate() error {
 	switch {
@@ -114,6 +146,20 @@ func (a Arch) Validate() error {
 		return fmt.Errorf("network: feature dimension %d: want 1 to 16384", a.FeatureDim)
 	case a.Prototypes < 2 || a.Prototypes > 1<<20:
 		return fmt.Errorf("network: %d prototypes: want 2 to 1048576", a.Prototypes)
+	case len(a.Heads) > maxHeads:
+		return fmt.Errorf("network: %d heads of prototypes: want at most %d", len(a.Heads), maxHeads)
+	}
+	if len(a.Heads) > 0 {
+		sum := 0
+		for h, k := range a.Heads {
+			if k < 2 || k > a.Prototypes {
+				return fmt.Errorf("network: %d prototypes in head %d: want 2 to %d", k, h, a.Prototypes)
+			}
+			sum += k
+		}
+		if sum != a.Prototypes {
+			return fmt.Errorf("network: heads of %v prototypes are %d, not %d", a.Heads, sum, a.Prototypes)
+		}
 	}
 	for s, n := range a.Layers {
 		if n < 1 || n > 200 {
@@ -156,7 +202,11 @@ func (a Arch) String() string {
 	if a.Classes > 0 {
 		return fmt.Sprintf("%s, %s stem, %d channel(s), %d classes", name, a.Stem, a.InChannels, a.Classes)
 	}
-	return fmt.Sprintf("%s, %s stem, %d channel(s), head %d-%d, %d prototypes", name, a.Stem, a.InChannels, a.Hidden, a.FeatureDim, a.Prototypes)
+	prototypes := fmt.Sprint(a.Prototypes)
+	if len(a.Heads) > 0 {
+		prototypes = strings.Trim(strings.ReplaceAll(fmt.Sprint(a.Heads), " ", " + "), "[]")
+	}
+	return fmt.Sprintf("%s, %s stem, %d channel(s), head %d-%d, %s prototypes", name, a.Stem, a.InChannels, a.Hidden, a.FeatureDim, prototypes)
 }
 
 // Value numbers the outputs of layers. Value 0 is the input of the layer list.

@@ -235,7 +235,15 @@ type LossParams struct {
 	Temperature float64 // > 0; 0.1 in the paper
 }
 
-// Method are the method's operators; package swav is their definition. All
+// ClusterLossParams are the parameters of DeepCluster-v2's prediction.
+type ClusterLossParams struct {
+	Views       int     // crops of one image
+	Batch       int     // images of this rank
+	Heads       []int   // prototypes of each head, side by side in the scores' columns
+	Temperature float64 // > 0; 0.1 in the original
+}
+
+// Method are the methods' operators; package swav is their definition. All
 // float32.
 type Method interface {
 	// Sinkhorn overwrites codes [R, K] with the codes of scores [R, K], this
@@ -245,6 +253,12 @@ type Method interface {
 	// dscores [Views*Batch, K] with its gradient. scores are crop-major;
 	// codes[i] [Batch, K] belongs to crop p.Assign[i] and is a constant.
 	SwapLoss(loss, dscores, scores Tensor, codes []Tensor, p LossParams)
+	// ClusterLoss overwrites loss (float64, one element) with this rank's loss
+	// and dscores [Views*Batch, K] with its gradient. scores are crop-major, K is
+	// the sum of p.Heads. labels [len(p.Heads), Batch] are whole numbers, each
+	// image's cluster within the head, negative where it has none; one that the
+	// head does not have is a failure.
+	ClusterLoss(loss, dscores, scores, labels Tensor, p ClusterLossParams)
 }
 
 // Segment is one tensor of the flat parameter buffer as the optimizer sees it.

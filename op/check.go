@@ -249,6 +249,30 @@ func CheckSwapLoss(loss, dscores, scores Tensor, codes []Tensor, p LossParams) {
 	}
 }
 
+// CheckClusterLoss checks ClusterLoss but for the labels' values.
+func CheckClusterLoss(loss, dscores, scores, labels Tensor, p ClusterLossParams) {
+	if !is(loss, Float64, 1) || !like(dscores, scores) || scores.DType != Float32 || scores.Rows() != p.Views*p.Batch ||
+		!matrix(labels) || labels.DType != Float32 || labels.Rows() != len(p.Heads) || labels.Cols() != p.Batch {
+		mistake("prediction of clusters", "loss %v, dscores %v, scores %v, labels %v, %+v", loss, dscores, scores, labels, p)
+	}
+	k := 0
+	for _, n := range p.Heads {
+		if n < 1 {
+			mistake("prediction of clusters", "scores %v, %+v", scores, p)
+		}
+		k += n
+	}
+	if p.Views < 1 || k != scores.Cols() || !(p.Temperature > 0) {
+		mistake("prediction of clusters", "scores %v, %+v", scores, p)
+	}
+}
+
+// LabelError is what ClusterLoss fails with: a label that head h of k clusters
+// does not have.
+func LabelError(label float32, h, k int) error {
+	return fmt.Errorf("op: prediction of clusters: label %v in head %d, whose clusters are 0 to %d", label, h, k-1)
+}
+
 // CheckOptimizer checks the flat buffers and segments of an optimizer.
 func CheckOptimizer(w, m, v, g Tensor, segments []Segment) {
 	n := w.Elems()

@@ -54,12 +54,16 @@ var checks = []struct {
 	{"swapped prediction", func(t []Tensor) {
 		CheckSwapLoss(t[0], t[1], t[2], t[3:], LossParams{Views: 3, Batch: 2, Assign: firstCrop, Temperature: 1})
 	}, []Tensor{tensor(Float64, 1), tensor(Float32, 6, 5), tensor(Float32, 6, 5), tensor(Float32, 2, 5)}, nil},
+	{"prediction of clusters", func(t []Tensor) {
+		CheckClusterLoss(t[0], t[1], t[2], t[3], ClusterLossParams{Views: 3, Batch: 2, Heads: twoHeads, Temperature: 1})
+	}, []Tensor{tensor(Float64, 1), tensor(Float32, 6, 5), tensor(Float32, 6, 5), tensor(Float32, 2, 2)}, nil},
 	{"optimizer", func(t []Tensor) { CheckOptimizer(t[0], t[1], t[2], t[3], segments) },
 		[]Tensor{tensor(Float32, 7), tensor(Float32, 7), tensor(Float32, 7), tensor(Float32, 7)}, nil},
 }
 
 var (
 	firstCrop = []int{0}
+	twoHeads  = []int{2, 3}
 	segments  = []Segment{{Offset: 3, Len: 4}}
 )
 
@@ -159,6 +163,12 @@ func TestChecksRefuseWrongParameters(t *testing.T) {
 		},
 		"temperature 0": func() {
 			CheckSwapLoss(tensor(Float64, 1), f(4, 2), f(4, 2), []Tensor{f(2, 2)}, LossParams{2, 2, []int{0}, 0})
+		},
+		"heads of other columns": func() {
+			CheckClusterLoss(tensor(Float64, 1), f(4, 5), f(4, 5), f(2, 2), ClusterLossParams{2, 2, []int{2, 2}, 1})
+		},
+		"head of no clusters": func() {
+			CheckClusterLoss(tensor(Float64, 1), f(4, 5), f(4, 5), f(2, 2), ClusterLossParams{2, 2, []int{0, 5}, 1})
 		},
 		"segment beyond":   func() { CheckOptimizer(f(4), f(4), f(4), f(4), []Segment{{Offset: 3, Len: 2}}) },
 		"segment before":   func() { CheckOptimizer(f(4), f(4), f(4), f(4), []Segment{{Offset: -1, Len: 2}}) },

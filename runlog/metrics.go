@@ -67,27 +67,51 @@ type Metric struct {
 	UsedPrototypes int    `json:"used_prototypes"` // nearest to some embedding of the batch
 	Queue          int    `json:"queue"`           // rows in the queue
 
+	Clusters []Clusters `json:"clusters,omitempty"` // of each head, where a step begins with a clustering
+
 	Time Timing `json:"time"`
 }
 
 // Scalars are the values of a step under the names that TensorBoard and MLflow show
 // them by.
 func (m *Metric) Scalars() []Scalar {
-	return []Scalar{
+	all := []Scalar{
 		{"train/loss", float64(m.Loss)}, {"train/lr", float64(m.LR)}, {"train/grad_norm", float64(m.GradNorm)},
 		{"health/loss_ratio", float64(m.LossRatio)}, {"health/perplexity", float64(m.Perplexity)},
 		{"health/marginal_error", float64(m.MarginalError)}, {"health/code_entropy", float64(m.CodeEntropy)},
 		{"health/effective_rank", float64(m.EffectiveRank)},
 		{"speed/images_per_second", float64(m.Time.ImagesPerSecond)}, {"speed/wait_seconds", m.Time.Wait},
 	}
+	for h, c := range m.Clusters {
+		of := fmt.Sprintf("clusters/head%d/", h)
+		all = append(all, Scalar{of + "empty", float64(c.Empty)}, Scalar{of + "largest", float64(c.Largest)})
+		if c.Compared > 0 {
+			all = append(all, Scalar{of + "moved", float64(c.Moved)}, Scalar{of + "nmi", float64(c.NMI)})
+		}
+	}
+	return all
+}
+
+// Clusters are those of one head (swav.Clustering).
+type Clusters struct {
+	Clusters   int    `json:"clusters"`
+	Images     int    `json:"images"` // that are in one
+	Empty      int    `json:"empty"`
+	Largest    int    `json:"largest"`  // images
+	Smallest   int    `json:"smallest"` // images, of those that have any
+	Perplexity Number `json:"perplexity"`
+	Compared   int    `json:"compared"` // images that were in one before too
+	NMI        Number `json:"nmi"`      // of both clusterings of these
+	Moved      Number `json:"moved"`    // share of these
 }
 
 // Timing is the part of a metric that depends on the machine.
 type Timing struct {
 	Unix            float64 `json:"unix"`
 	ImagesPerSecond Number  `json:"images_per_second"`
-	Seconds         float64 `json:"seconds"` // of the step
-	Wait            float64 `json:"wait"`    // seconds of it spent waiting for data
+	Seconds         float64 `json:"seconds"`              // of the step
+	Wait            float64 `json:"wait"`                 // seconds of it spent waiting for data
+	Clustering      float64 `json:"clustering,omitempty"` // seconds before it
 }
 
 // Metrics appends to a metrics.jsonl.

@@ -80,6 +80,11 @@ func (r *Report) charts() []Chart {
 	})
 	wait.Zero = true
 	all := []Chart{loss, entropy, perplexity, rank, marginal, lr, speed, wait}
+	if clusters := r.clusterCharts(); clusters != nil {
+		loss.Help = "falls, with a step where an epoch's new clusters begin; ln K is chance"
+		perplexity.Title, perplexity.Help = "Clusters in a batch", "perplexity of the batch's clusters, first head: uneven clusters and small batches make it less than K"
+		all = slices.Concat([]Chart{loss}, clusters, []Chart{perplexity, rank, lr, speed, wait})
+	}
 	if len(r.Evaluations) > 1 {
 		worth := Chart{Title: "Evaluation during training", Help: r.Evaluations[0].Protocol + ": accuracy in %, or NMI of cluster"}
 		for _, e := range r.Evaluations {

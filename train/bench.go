@@ -80,15 +80,15 @@ func Bench(b op.Backend, c BenchConfig) (*BenchResult, error) {
 	round := func() error { plan.Forward(); return b.Sync() }
 	profile := func() error { plan.Visit(engine.ForwardPass, clock.step); return b.Sync() }
 	if !c.Infer {
-		s, err := NewStepper(plan, Method{Assign: []int{0, 1}, Temperature: 0.1, Epsilon: 0.05, Iterations: 3, QueueLength: c.Queue},
-			optim.Default(optim.KindLARC))
+		method := &SwAV{Assign: []int{0, 1}, Temperature: 0.1, Epsilon: 0.05, Iterations: 3, QueueLength: c.Queue}
+		s, err := NewStepper(plan, method, optim.Default(optim.KindLARC))
 		if err != nil {
 			return nil, err
 		}
 		defer s.Close()
 		if c.Queue > 0 {
-			for i := range s.Method.Assign {
-				s.SetQueue(i, embeddings(c.Queue, c.Arch.FeatureDim), c.Queue)
+			for i := range method.Assign {
+				method.SetQueue(i, embeddings(c.Queue, c.Arch.FeatureDim), c.Queue)
 			}
 		}
 		n := 0
@@ -133,8 +133,8 @@ func (s *Stepper) profile(step int, c *opClock) error {
 	c.time("optimizer", func() { s.Begin(step) })
 	s.Plan.Visit(engine.Weights, c.step)
 	s.Plan.Visit(engine.ForwardPass, c.step)
-	c.time("codes", s.codes)
-	c.time("loss", s.loss)
+	c.time("codes", s.Method.targets)
+	c.time("loss", s.Method.loss)
 	s.Plan.Visit(engine.BackwardPass, c.step)
 	c.time("optimizer", func() {
 		s.micro = 1

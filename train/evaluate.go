@@ -211,7 +211,7 @@ func EvalFeatures(ctx context.Context, o EvalOptions) (*EvalData, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &EvalData{Classes: p.Classes, Holdout: p.Holdout, Dir: c.Dir, Checkpoint: c.Path, Prototypes: c.Arch.Prototypes}
+	d := &EvalData{Classes: p.Classes, Holdout: p.Holdout, Dir: c.Dir, Checkpoint: c.Path, Prototypes: c.Arch.Clusters()}
 	err = c.On(func(m *engine.Model, precision op.DType) error {
 		embed := func(stage string, src dataset.Source) (*Embedded, error) {
 			v := &viewer{recipe: c.Recipe, precision: precision, pool: o.Pool, skip: o.Skip}

@@ -88,9 +88,10 @@ func (e *Extractor) Dim() int {
 	return s[3] * (s[1] - e.pool + 1) * (s[2] - e.pool + 1)
 }
 
-// Run computes n images' pooled features, embeddings and prototype scores from
-// pixels [n, size, size, channels], appending to the given slices those that
-// are not nil pointers. Rows do not depend on the batch they come in.
+// Run computes n images' pooled features, embeddings and scores (of prototypes:
+// those of the first head; or of classes) from pixels [n, size, size, channels],
+// appending to the given slices those that are not nil pointers. Rows do not depend
+// on the batch they come in.
 func (e *Extractor) Run(pixels []float32, n int, features, embeddings, scores *[]float32) error {
 	one := len(e.input) / e.batch
 	if n < 1 || n > e.batch || len(pixels) != n*one {
@@ -117,8 +118,20 @@ func (e *Extractor) Run(pixels []float32, n int, features, embeddings, scores *[
 		at := len(*o.dst)
 		*o.dst = append(*o.dst, make([]float32, n*o.src.Cols())...)
 		b.Read((*o.dst)[at:], o.src.Slice(0, n))
+		if heads := e.model.Net.Arch.Heads; o.dst == scores && len(heads) > 0 {
+			*o.dst = firstColumns(*o.dst, at, n, o.src.Cols(), heads[0])
+		}
 	}
 	return b.Sync()
+}
+
+// firstColumns keeps the first keep columns of a matrix [n, cols] at the end of
+// x, which begins at at.
+func firstColumns(x []float32, at, n, cols, keep int) []float32 {
+	for i := range n {
+		copy(x[at+i*keep:][:keep], x[at+i*cols:][:keep])
+	}
+	return x[:at+n*keep]
 }
 
 // Embedded is a set of images as a network sees them.
@@ -126,7 +139,7 @@ type Embedded struct {
 	Index      []int     // of the images in their source; unreadable ones are missing
 	Features   []float32 // [n, FeatureDim] pooled backbone output, or as NewPooledExtractor says
 	Embeddings []float32 // [n, Arch.FeatureDim] on the unit sphere
-	Prototype  []int     // with the largest score
+	Prototype  []int     // with the largest score, of the first head
 	Score      []float32 // of that prototype: the cosine
 }
 
@@ -135,7 +148,7 @@ type Embedded struct {
 // features.
 func (e *Extractor) collect(ctx context.Context, next func() (index []int, pixels []float32, ok bool, err error)) (*Embedded, error) {
 	out := &Embedded{}
-	k := e.model.Net.Arch.Prototypes
+	k := e.model.Net.Arch.Clusters()
 	var scores []float32
 	for {
 		if err := ctx.Err(); err != nil {
@@ -154,7 +167,7 @@ func (e *Extractor) collect(ctx context.Context, next func() (index []int, pixel
 		}
 		out.Index = append(out.Index, index...)
 		for i := range index {
-			row := scores[i*k : (i+1)*k]
+			row := scores[i*k:][:k]
 			best := 0
 			for j, s := range row {
 				if s > row[best] {

@@ -86,7 +86,7 @@ func (t *run) finish(ctx context.Context) (*Outcome, error) {
 		return nil, err
 	}
 	out.Looked = all
-	if err := out.cluster(t.source, all, t.arch.Prototypes); err != nil {
+	if err := out.cluster(t.source, all, t.arch.Clusters()); err != nil {
 		return nil, err
 	}
 	if len(t.source.Classes()) > 1 {

@@ -94,11 +94,12 @@ func (l *RunLog) facts() [][2]string {
 	epochs := float64(s.Resolved.Steps) / float64(s.Resolved.StepsPerEpoch)
 	facts := [][2]string{
 		{"data", dataText(s)},
+		{"method", s.Recipe.MethodName()},
 		{"views", strings.Join(crops, " + ")},
 		{"network", fmt.Sprintf("%v; %.2f M parameters, %.1f M multiply-accumulates an image", s.Arch, float64(s.Params)/1e6, float64(s.MACs)/1e6)},
 		{"training", fmt.Sprintf("%d steps of %d images (%.3g epochs), %s, learning rate %g, seed %d", s.Resolved.Steps, s.Recipe.Train.Batch, epochs, s.Recipe.Optim.Kind, s.Recipe.Optim.LR, s.Recipe.Train.Seed)},
 		{"device", fmt.Sprintf("%s, %s", s.Device, s.Precision)},
-		{"memory", fmt.Sprintf("%s for intermediates, %s for weights, gradients, optimizer and queue", size(s.Memory), size(s.Fixed))},
+		{"memory", fmt.Sprintf("%s for intermediates, %s for weights, gradients, optimizer and method", size(s.Memory), size(s.Fixed))},
 	}
 	if s.Init != nil {
 		facts = append(facts, [2]string{"start", strings.Join(s.Init, "; ")})
@@ -125,10 +126,13 @@ func (l *RunLog) Step(r *StepRecord) error {
 			Seconds: r.Elapsed.Seconds(), Wait: r.Wait.Seconds()},
 	}
 	m := &l.metric
+	if r.Clusters != nil {
+		l.clusters(r, m)
+	}
 	if err := l.metrics.Write(m); err != nil {
 		return err
 	}
-	if every := max(1, l.start.Recipe.Train.LogEvery/5); r.Step%every == 0 {
+	if every := max(1, l.start.Recipe.Train.LogEvery/5); r.Step%every == 0 || r.Clusters != nil {
 		if err := l.scalars(r.Step, m.Scalars()); err != nil {
 			return err
 		}
@@ -152,6 +156,24 @@ func (l *RunLog) scalars(step int, values []runlog.Scalar) error {
 		return nil
 	}
 	return l.events.Scalars(step, float64(now.UnixMilli())/1e3, values)
+}
+
+// clusters adds an epoch's clusters to its first step and shows them.
+func (l *RunLog) clusters(r *StepRecord, m *runlog.Metric) {
+	m.Time.Clustering = r.Clusters.Elapsed.Seconds()
+	for h, c := range r.Clusters.Heads {
+		m.Clusters = append(m.Clusters, runlog.Clusters{Clusters: c.Clusters, Images: c.Images, Empty: c.Empty, Largest: c.Largest, Smallest: c.Smallest,
+			Perplexity: runlog.Number(c.Perplexity), Compared: c.Compared, NMI: runlog.Number(c.NMI), Moved: runlog.Number(c.Moved)})
+		head := ""
+		if len(r.Clusters.Heads) > 1 {
+			head = fmt.Sprintf(" of head %d", h)
+		}
+		text := fmt.Sprintf("epoch %d  %d clusters%s: %d empty, %d to %d images", r.Epoch, c.Clusters, head, c.Empty, c.Smallest, c.Largest)
+		if c.Compared > 0 {
+			text += fmt.Sprintf("; since the last epoch %.1f %% moved, NMI %.3f", 100*c.Moved, c.NMI)
+		}
+		l.console.Print("%s", text)
+	}
 }
 
 // note shows an alarm with what to try, and keeps it for the report.
@@ -279,10 +301,10 @@ func (l *RunLog) Finish(o *Outcome) error {
 		return err
 	}
 	r := &runlog.Report{
-		Title:    "SwAV on " + filepath.Base(strings.TrimSuffix(o.Source.Name(), "/")),
+		Title:    l.start.Recipe.MethodName() + " on " + filepath.Base(strings.TrimSuffix(o.Source.Name(), "/")),
 		Subtitle: fmt.Sprintf("%d steps, %d images seen, %s of training; %s", o.Steps, o.Images, time.Duration(o.Seconds*1e9).Round(time.Second), time.Now().Format("2006-01-02 15:04")),
 		Facts:    l.facts(), Notes: l.noted(), Choices: l.start.Notes,
-		LnK: math.Log(float64(l.start.Arch.Prototypes)), K: l.start.Arch.Prototypes, Dim: l.start.Arch.FeatureDim, Sheet: sheet,
+		LnK: l.chance(), K: l.start.Arch.Clusters(), Dim: l.start.Arch.FeatureDim, Sheet: sheet,
 	}
 	if r.Metrics, err = runlog.ReadMetrics(dir); err != nil {
 		return err
@@ -313,6 +335,16 @@ func (l *RunLog) Finish(o *Outcome) error {
 	fmt.Fprintf(l.out, "\n\ndone in %s\n  %s\n  %s\n", time.Since(l.began).Round(time.Second), filepath.Join(dir, "report.html"), filepath.Join(dir, "prototypes.png"))
 	fmt.Fprintf(l.out, "\nlook further\n  swav map %[1]s\n  swav search %[1]s IMAGE --out nearest.png\n  swav serve %[1]s\n", dir)
 	return nil
+}
+
+// chance is the loss of a network that is constant.
+func (l *RunLog) chance() float64 {
+	heads := l.start.Arch.HeadSizes()
+	var sum float64
+	for _, k := range heads {
+		sum += math.Log(float64(k))
+	}
+	return sum / float64(len(heads))
 }
 
 // PrintKNN prints the table of nearest-neighbour accuracies.

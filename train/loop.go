@@ -19,6 +19,9 @@ type StepRecord struct {
 	GradNorm float64 // of all gradients, before LARC
 	Health   swav.Health
 	Queue    int // rows in use, all ranks
+	// Clusters are those of the epoch that the step begins (DeepCluster-v2), nil
+	// at other steps.
+	Clusters *Clusters
 
 	Images  int           // of the step, all ranks
 	Elapsed time.Duration // of the whole step
@@ -61,14 +64,21 @@ func (t *run) steps(ctx context.Context, after func(*StepRecord) error) error {
 
 // step does one step: all its parts of a batch, then the update.
 func (t *run) step(ctx context.Context, rec *StepRecord) error {
-	begin := time.Now()
 	s, step := t.stepper, t.state.Step
-	*rec = StepRecord{Step: step, Epoch: t.state.Epoch, LR: t.schedule.LR(step)}
+	clusters, err := s.Method.prepare(ctx, t)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	*rec = StepRecord{Step: step, Epoch: t.state.Epoch, LR: t.schedule.LR(step), Clusters: clusters}
 	s.Begin(step)
-	t.codes, t.scores, t.embeddings = t.codes[:0], t.scores[:0], t.embeddings[:0]
+	t.watched.clear()
 	var after *loader.StreamPosition
 	for part := range t.recipe.Train.Accumulate {
 		waiting := time.Now()
+		if part > 0 {
+			ctx = context.WithoutCancel(ctx) // a step that has begun is done whole
+		}
 		batch, err := t.loader.Next(ctx)
 		if err != nil && part == 0 {
 			return dataError{err}
@@ -78,14 +88,12 @@ func (t *run) step(ctx context.Context, rec *StepRecord) error {
 		}
 		rec.Wait += time.Since(waiting)
 		after = batch.After
-		for g, in := range s.Plan.Inputs {
-			s.Model.Backend.Write(in, t.group(batch, g))
-		}
+		t.show(batch, t.state.EpochStep, part)
 		batch.Release()
 		if _, err := s.Accumulate(); err != nil {
 			return fmt.Errorf("step %d: %w", step, err)
 		}
-		t.observe()
+		s.Method.watch(&t.watched)
 		rec.Images += t.res.RankBatch
 	}
 	loss, err := s.Reduce()
@@ -99,15 +107,26 @@ func (t *run) step(ctx context.Context, rec *StepRecord) error {
 	if err := s.Update(rec.LR); err != nil {
 		return fmt.Errorf("step %d: %w", step, err)
 	}
-	k, dim := s.Model.Net.Arch.Prototypes, s.Model.Net.Arch.FeatureDim
-	rec.Health = swav.Measure(loss, t.codes, t.scores, t.embeddings, len(t.codes)/k, k, dim)
-	rec.Queue = s.QueueFilled() * s.comm.Size()
-	rec.Notices = t.alarm.Observe(step, rec.Health, s.queueOn() && s.queueFull())
+	w, dim := &t.watched, s.Model.Net.Arch.FeatureDim
+	rec.Health = swav.Measure(loss, w.codes, w.scores, w.embeddings, len(w.codes)/w.clusters, w.clusters, dim)
+	if w.chance > 0 {
+		rec.Health.LossRatio = loss / w.chance
+	}
+	rec.Queue = w.queue * s.comm.Size()
+	rec.Notices = t.alarm.Observe(step, rec.Health, w.queueOn)
 	t.state.Step++
 	t.state.Epoch, t.state.EpochStep = t.state.Step/t.res.StepsPerEpoch, t.state.Step%t.res.StepsPerEpoch
 	t.state.Stream = after
 	rec.Elapsed = time.Since(begin)
 	return nil
+}
+
+// show writes a batch to the plan's inputs, as part of a step of an epoch.
+func (t *run) show(b *loader.Batch, epochStep, part int) {
+	for g, in := range t.stepper.Plan.Inputs {
+		t.stepper.Model.Backend.Write(in, t.group(b, g))
+	}
+	t.stepper.Method.batch(epochStep, part, b.Indices)
 }
 
 // group is the pixels of the plan's pass g: neighbouring crop groups of equal
@@ -122,15 +141,4 @@ func (t *run) group(b *loader.Batch, g int) []float32 {
 		t.joined = append(t.joined, b.Groups[i]...)
 	}
 	return t.joined
-}
-
-// observe keeps what health is measured on: codes, scores and embeddings of the
-// assignment crops.
-func (t *run) observe() {
-	s := t.stepper
-	for i := range s.Method.Assign {
-		t.codes = download32(t.codes, s.b, s.Codes[i])
-		t.scores = download32(t.scores, s.b, s.batch[i])
-		t.embeddings = download32(t.embeddings, s.b, s.embeds[i])
-	}
 }

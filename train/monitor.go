@@ -115,7 +115,7 @@ func (w *monitor) score(ctx context.Context, m *engine.Model, protocol string) (
 		return 0, fmt.Errorf("%s: no labelled images that can be read", w.queries.Name())
 	}
 	if protocol == "cluster" {
-		a, err := eval.Agree(queries.Prototype, m.Net.Arch.Prototypes, labels(w.queries, queries.Index))
+		a, err := eval.Agree(queries.Prototype, m.Net.Arch.Clusters(), labels(w.queries, queries.Index))
 		return a.NMI, err
 	}
 	refs, err := w.seen.embed(ctx, m, w.refs, nil)

@@ -1,6 +1,7 @@
-// Package train runs SwAV: it opens the data, builds network and optimizer from
-// a recipe, takes step after step, keeps checkpoints and metrics, watches the
-// run's health, and says at the end what the features are worth.
+// Package train runs SwAV and DeepCluster-v2: it opens the data, builds network
+// and optimizer from a recipe, takes step after step, keeps checkpoints and
+// metrics, watches the run's health, and says at the end what the features are
+// worth.
 //
 // Stepper is the arithmetic of one step and is what the reference traces prove;
 // Run is everything around it. Numbers are crunched in package engine, files are
@@ -108,8 +109,8 @@ type run struct {
 	init     []string // as Start.Init
 	passes   [][]int  // the loader's crop groups of each pass of the plan
 
-	codes, scores, embeddings []float32 // of the last step, for its health
-	joined                    []float32
+	watched watched // of the last step, for its health
+	joined  []float32
 }
 
 // Run trains to the end of the recipe, then evaluates. It returns what came
@@ -205,7 +206,7 @@ func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, er
 	t.schedule = schedule(r, t.res)
 	t.alarm = swav.Alarm{Warmup: t.warmup(), State: t.state.Alarm, Setting: swav.Setting{
 		Epsilon: r.SwAV.Epsilon, Hard: r.SwAV.Hard, FreezeSteps: t.res.FreezePrototypes, Hidden: r.Model.Hidden > 0,
-		Queue: t.res.QueueLength, Batch: r.Train.Batch}}
+		Queue: t.res.QueueLength, Batch: r.Train.Batch, Clustering: r.Clustering()}}
 	if err := t.writeRecipe(t.opts.Dir); err != nil {
 		return nil, err
 	}

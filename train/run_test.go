@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -157,7 +158,7 @@ func sameRuns(t *testing.T, want, got string) {
 		t.Fatalf("%d steps of metrics against %d", len(a), len(b))
 	}
 	for i := range a {
-		if a[i] != b[i] {
+		if !reflect.DeepEqual(a[i], b[i]) {
 			t.Errorf("metrics differ:\n%+v\n%+v", a[i], b[i])
 		}
 	}
@@ -177,9 +178,11 @@ func sameRuns(t *testing.T, want, got string) {
 func TestResumedRunEqualsUninterruptedBitForBit(t *testing.T) {
 	data := photos(t, 20)
 	for name, set := range map[string][]string{
-		"larc with queue":  nil,
-		"adamw":            {"optim.kind=adamw", "optim.lr=0.001", "swav.queue=0"},
-		"accumulate, hard": {"train.accumulate=2", "swav.hard=true"},
+		"larc with queue":                     nil,
+		"adamw":                               {"optim.kind=adamw", "optim.lr=0.001", "swav.queue=0"},
+		"accumulate, hard":                    {"train.accumulate=2", "swav.hard=true"},
+		"deepclusterv2":                       {"train.method=deepclusterv2", "deepcluster.prototypes=4,5,3"},
+		"deepclusterv2, one head, accumulate": {"train.method=deepclusterv2", "train.accumulate=2", "optim.kind=adamw", "optim.lr=0.001"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			whole, parts := t.TempDir(), t.TempDir()

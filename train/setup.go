@@ -97,9 +97,14 @@ func Precision(r *config.Recipe, backend string) op.DType {
 	return op.Float32
 }
 
-func method(r *config.Recipe, res config.Resolved, ranks int) Method {
+// method is what a recipe learns by, for one of some ranks.
+func method(r *config.Recipe, arch nn.Arch, res config.Resolved, ranks int) Method {
+	if d := r.DeepCluster; r.Clustering() {
+		return &DeepCluster{Heads: arch.HeadSizes(), Views: d.BankViews, Temperature: d.Temperature, Iterations: d.Iterations,
+			Images: res.Images, Rows: res.BankRows, Parts: r.Train.Accumulate, Seed: r.Train.Seed}
+	}
 	s := r.SwAV
-	return Method{Assign: s.Assign, Temperature: s.Temperature, Epsilon: s.Epsilon, Iterations: s.Iterations,
+	return &SwAV{Assign: s.Assign, Temperature: s.Temperature, Epsilon: s.Epsilon, Iterations: s.Iterations,
 		Tolerance: s.Tolerance, Hard: s.Hard, FreezeSteps: res.FreezePrototypes,
 		QueueLength: res.QueueLength / ranks, QueueStart: res.QueueStart}
 }
@@ -134,7 +139,7 @@ func newStepper(b op.Backend, r *config.Recipe, arch nn.Arch, res config.Resolve
 	if err != nil {
 		return nil, fmt.Errorf("%w (%s)", err, fitting(err, r))
 	}
-	return NewStepper(plan, method(r, res, comm.Size()), optimizer(r))
+	return NewStepper(plan, method(r, arch, res, comm.Size()), optimizer(r))
 }
 
 // fitting says what to do about a plan that could not be compiled. Nearly all

@@ -37,27 +37,18 @@ type State struct {
 const (
 	momentumPrefix = "momentum."
 	secondPrefix   = "second."
-	queueName      = "queue.%d"
 )
 
 // snapshot copies all that a run needs to go on out of the backend.
 func snapshot(s *Stepper, st State) checkpoint.Snapshot {
 	m := s.Model
+	method := s.Method.save(&st)
 	snap := checkpoint.Snapshot{Step: st.Step, State: st, Model: modelTensors(m)}
-	st.QueueFilled = s.QueueFilled()
-	snap.State = st
 	snap.Optimizer = split(momentumPrefix, m.Net.Params, download(m.Backend, s.Momentum))
 	if s.Second.Present() {
 		snap.Optimizer = append(snap.Optimizer, split(secondPrefix, m.Net.Params, download(m.Backend, s.Second))...)
 	}
-	if s.Method.QueueLength > 0 {
-		for i := range s.Method.Assign {
-			rows := make([]float32, s.Method.QueueLength*m.Net.Arch.FeatureDim)
-			s.Queue(rows, i)
-			snap.Optimizer = append(snap.Optimizer, checkpoint.Tensor{Name: fmt.Sprintf(queueName, i),
-				Shape: []int{s.Method.QueueLength, m.Net.Arch.FeatureDim}, Data: rows})
-		}
-	}
+	snap.Optimizer = append(snap.Optimizer, method...)
 	return snap
 }
 
@@ -90,7 +81,7 @@ func restore(s *Stepper, l *checkpoint.Loaded) (State, error) {
 	}
 	want := snapshot(s, st).Optimizer // names and shapes; the data is overwritten
 	if err := checkpoint.Restore(want, l.Optimizer); err != nil {
-		return st, fmt.Errorf("checkpoint %s: optimizer or queue differ from the recipe's: %w", l.Path, err)
+		return st, fmt.Errorf("checkpoint %s: optimizer or method differ from the recipe's: %w", l.Path, err)
 	}
 	momentum := make([]float32, m.Net.NumParams)
 	second := make([]float32, m.Net.NumParams)
@@ -103,8 +94,8 @@ func restore(s *Stepper, l *checkpoint.Loaded) (State, error) {
 		m.Backend.Write(s.Second, second)
 		rest = rest[n:]
 	}
-	for i, q := range rest {
-		s.SetQueue(i, q.Data, st.QueueFilled)
+	if err := s.Method.load(rest, &st); err != nil {
+		return st, fmt.Errorf("checkpoint %s: %w", l.Path, err)
 	}
 	return st, m.Backend.Sync()
 }

@@ -39,7 +39,7 @@ func TestStepAllocatesNothing(t *testing.T) {
 			for _, in := range plan.Inputs {
 				b.Write(in, noise(in.Elems()))
 			}
-			s, err := NewStepper(plan, Method{Assign: []int{0, 1}, Temperature: 0.1, Epsilon: 0.05, Iterations: 3, QueueLength: 8}, optim.Default(optim.KindLARC))
+			s, err := NewStepper(plan, &SwAV{Assign: []int{0, 1}, Temperature: 0.1, Epsilon: 0.05, Iterations: 3, QueueLength: 8}, optim.Default(optim.KindLARC))
 			if err != nil {
 				t.Fatal(err)
 			}

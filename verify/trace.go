@@ -285,7 +285,7 @@ func (t *trace) rank(comm dist.Comm, net *nn.Network, weights, buffers []float32
 		return err
 	}
 	defer plan.Close()
-	method := train.Method{Assign: c.CropsForAssign, Temperature: c.Temperature, Epsilon: c.Epsilon,
+	method := &train.SwAV{Assign: c.CropsForAssign, Temperature: c.Temperature, Epsilon: c.Epsilon,
 		Iterations: c.SinkhornIterations, Hard: c.HardAssignment, FreezeSteps: c.FreezePrototypesSteps,
 		QueueLength: c.Queue.LengthPerRank, QueueStart: c.Queue.StartStep}
 	opt := optim.Optimizer{Kind: optim.KindSGD, Momentum: c.Optimizer.Momentum, WeightDecay: c.Optimizer.WeightDecay}
@@ -310,7 +310,7 @@ func (t *trace) rank(comm dist.Comm, net *nn.Network, weights, buffers []float32
 		t.losses[step][rank] = loss
 		t.put(fmt.Sprintf("expect/%d/scores/%d", step, rank), read(b, plan.Scores))
 		for i, crop := range c.CropsForAssign {
-			t.put(fmt.Sprintf("expect/%d/codes/%d/%d", step, rank, crop), read(b, s.Codes[i]))
+			t.put(fmt.Sprintf("expect/%d/codes/%d/%d", step, rank, crop), read(b, method.Codes[i]))
 		}
 		if _, err := s.Reduce(); err != nil {
 			return err
@@ -327,7 +327,7 @@ func (t *trace) rank(comm dist.Comm, net *nn.Network, weights, buffers []float32
 		var all []float32
 		for i := range c.CropsForAssign {
 			q := make([]float32, c.Queue.LengthPerRank*net.Arch.FeatureDim)
-			s.Queue(q, i)
+			method.Queue(q, i)
 			all = append(all, q...)
 		}
 		t.put(fmt.Sprintf("expect/%d/queue/%d", last, rank), all)

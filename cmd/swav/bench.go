@@ -116,7 +116,7 @@ func newBenchPeak() *cobra.Command {
 		Long: `Measures multiply-accumulates on registers only, in float32 and bfloat16, and the
 bandwidth of memory: the yardsticks of the other benchmarks.`,
 		Example: `  swav bench peak --threads 1`,
-		Args: withUsage(cobra.NoArgs),
+		Args:    withUsage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return train.OnThread(func() error {
 				b, err := train.NewBackend("cpu", threads)

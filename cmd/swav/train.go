@@ -29,9 +29,10 @@ func newTrain() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "train --data SRC --run DIR [--recipe NAME|FILE]",
 		Short: "Train on images, then say what the features are worth",
-		Long: `Trains SwAV on the images of --data and writes everything into the run
-directory: checkpoints, metrics.jsonl, TensorBoard events, the resolved
-recipe.toml, and at the end prototypes.png and report.html.
+		Long: `Trains SwAV, or DeepCluster-v2 where the recipe's train.method says so, on the
+images of --data and writes everything into the run directory: checkpoints,
+metrics.jsonl, TensorBoard events, the resolved recipe.toml, and at the end
+prototypes.png and report.html.
 
 SRC is one of
   a folder of images, nested or flat; links are followed. Sub-folders of the

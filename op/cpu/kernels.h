@@ -58,6 +58,9 @@ typedef struct {
 	void (*codes)(float *codes, const float *e, const float *u, int64_t rows, int64_t k, int hard, int nt);
 	// loss of rows of scores; row_loss has one entry a row.
 	void (*swap_loss)(double *row_loss, float *dscores, const float *scores, const float *const *codes, const int32_t *assign, int n_assign, int64_t views, int64_t batch, int64_t k, float inv_temperature, int nt);
+	// loss of columns of scores, rows of which are stride apart; row r has
+	// labels[r % batch], negative where it does not count.
+	void (*cluster_loss)(double *row_loss, float *dscores, const float *scores, const float *labels, int64_t rows, int64_t batch, int64_t stride, int64_t k, float weight, float inv_temperature, int nt);
 	// partial sums of squares of blocks of w and g: out[2i], out[2i+1].
 	void (*block_norms)(double *out, const float *w, const float *g, const int64_t *offsets, const int64_t *lens, int64_t blocks, int nt);
 	// m = momentum m + factor (g + decay w); w -= lr m, per block.

@@ -353,6 +353,30 @@ static void codes(float *out, const float *e, const float *u, int64_t rows, int6
 	}
 }
 
+static inline float largest(const float *s, int64_t k) {
+	float top = -INFINITY;
+#pragma omp simd reduction(max : top)
+	for (int64_t i = 0; i < k; i++)
+		top = s[i] > top ? s[i] : top;
+	return top;
+}
+
+// g = exp((s - top)/temperature); returns the sum.
+static inline double exponentials(float *restrict g, const float *restrict s, int64_t k, float top, float inv_temperature) {
+	double norm = 0;
+	for (int64_t i = 0; i < k; i += 256) {
+		int64_t end = i + 256 < k ? i + 256 : k;
+		float sum = 0;
+#pragma omp simd reduction(+ : sum)
+		for (int64_t j = i; j < end; j++) {
+			g[j] = exp_f((s[j] - top) * inv_temperature);
+			sum += g[j];
+		}
+		norm += sum;
+	}
+	return norm;
+}
+
 static void swap_loss(double *row_loss, float *dscores, const float *scores, const float *const *codes, const int32_t *assign, int n_assign, int64_t views, int64_t batch, int64_t k, float inv_temperature, int nt) {
 	const float weight = 1.0f / ((float)batch * (float)(views - 1) * (float)n_assign);
 #pragma omp parallel for num_threads(nt) if (views * batch * k > SMALL) schedule(static)
@@ -360,21 +384,8 @@ static void swap_loss(double *row_loss, float *dscores, const float *scores, con
 		int64_t view = r / batch, b = r % batch;
 		const float *s = scores + r * k;
 		float *restrict g = dscores + r * k;
-		float top = -INFINITY;
-#pragma omp simd reduction(max : top)
-		for (int64_t i = 0; i < k; i++)
-			top = s[i] > top ? s[i] : top;
-		double norm = 0;
-		for (int64_t i = 0; i < k; i += 256) {
-			int64_t end = i + 256 < k ? i + 256 : k;
-			float sum = 0;
-#pragma omp simd reduction(+ : sum)
-			for (int64_t j = i; j < end; j++) {
-				g[j] = exp_f((s[j] - top) * inv_temperature);
-				sum += g[j];
-			}
-			norm += sum;
-		}
+		float top = largest(s, k);
+		double norm = exponentials(g, s, k, top, inv_temperature);
 		// loss = sum of q (log norm - (s - top)/temperature); gradient
 		// (mass softmax - sum of q) weight / temperature.
 		double mass = 0, dot = 0;
@@ -407,6 +418,31 @@ static void swap_loss(double *row_loss, float *dscores, const float *scores, con
 		}
 		for (int64_t i = 0; i < k; i++)
 			g[i] *= scale;
+	}
+}
+
+static void cluster_loss(double *row_loss, float *dscores, const float *scores, const float *labels, int64_t rows, int64_t batch, int64_t stride, int64_t k, float weight, float inv_temperature, int nt) {
+#pragma omp parallel for num_threads(nt) if (rows * k > SMALL) schedule(static)
+	for (int64_t r = 0; r < rows; r++) {
+		const float *s = scores + r * stride;
+		float *restrict g = dscores + r * stride;
+		row_loss[r] = 0;
+		if (labels[r % batch] < 0) {
+			memset(g, 0, sizeof *g * k);
+			continue;
+		}
+		int64_t label = (int64_t)labels[r % batch], after = label + 1;
+		float top = largest(s, k);
+		// The label's gradient is minus the sum of the others': softmax - 1 has few
+		// digits where the prediction is sure.
+		double rest = exponentials(g, s, label, top, inv_temperature) + exponentials(g + after, s + after, k - after, top, inv_temperature);
+		double norm = rest + exp_f((s[label] - top) * inv_temperature);
+		row_loss[r] = (log(norm) - (double)(s[label] - top) * inv_temperature) * weight;
+		double scale = (double)weight * inv_temperature;
+		float soft = (float)(scale / norm);
+		for (int64_t i = 0; i < k; i++)
+			g[i] *= soft;
+		g[label] = (float)(-scale * (rest / norm));
 	}
 }
 
@@ -455,6 +491,6 @@ static void adamw(float *w, float *m, float *v, const float *g, const int64_t *o
 
 const swav_kernels TABLE = {
 	ISA, ACTIVATION(f), ACTIVATION(b), round_bf16, widen_bf16, copy, accumulate, scale, sum_squares, add_bias, column_sums,
-	normalize, normalize_backward, normalize_rows, range, exp_scores, weigh, codes, swap_loss,
+	normalize, normalize_backward, normalize_rows, range, exp_scores, weigh, codes, swap_loss, cluster_loss,
 	block_norms, sgd, adamw, Q_ROWS, R_COLS, search_above, search_dots,
 };

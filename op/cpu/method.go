@@ -94,6 +94,41 @@ func (b *Backend) SwapLoss(loss, dscores, scores op.Tensor, codes []op.Tensor, p
 	hostmem.Float64(loss)[0] = sum
 }
 
+// ClusterLoss computes swav.ClusterLoss, head by head and a row of scores at a
+// time.
+func (b *Backend) ClusterLoss(loss, dscores, scores, labels op.Tensor, p op.ClusterLossParams) {
+	op.CheckClusterLoss(loss, dscores, scores, labels, p)
+	r, x := scores.Rows(), hostmem.Float32(labels)
+	m := b.temp(int64(r) * 8)
+	if m == nil {
+		return
+	}
+	rowLoss := hostmem.Part[float64](m, 0, r)
+	var sum float64
+	from := 0
+	for h, k := range p.Heads {
+		labelled := 0
+		for _, l := range x[h*p.Batch:][:p.Batch] {
+			if !(l < float32(k)) {
+				b.Fail(op.LabelError(l, h, k))
+				return
+			}
+			if l >= 0 {
+				labelled++
+			}
+		}
+		// Rows without a label are not weighed; a head without any has no other.
+		weight := 1 / (float64(p.Views) * float64(max(1, labelled)) * float64(len(p.Heads)))
+		C.k_cluster_loss(b.k, (*C.double)(&rowLoss[0]), slice32(hostmem.Float32(dscores)[from:]), slice32(hostmem.Float32(scores)[from:]),
+			slice32(x[h*p.Batch:]), C.int64_t(r), C.int64_t(p.Batch), cols(scores), C.int64_t(k), C.float(weight), C.float(1/p.Temperature), b.threads)
+		for _, l := range rowLoss {
+			sum += l
+		}
+		from += k
+	}
+	hostmem.Float64(loss)[0] = sum
+}
+
 // blockLen is how many elements of one tensor an optimizer pass takes at once.
 const blockLen = 1 << 14
 

@@ -67,10 +67,11 @@ var bounds = map[string]bound{
 	"L2NormalizeBackward":   {1e-5, 0, "a dot product that nearly cancels"},
 	"NormalizeRows":         {1e-6, 0, "as L2Normalize"},
 
-	"Sinkhorn": {1e-4, 0, "scores over epsilon reach 1000, whose float32 exponential is that uncertain"},
-	"SwapLoss": {4e-6, 0, "scores over temperature reach 30 in a float32 exponential"},
-	"LARC":     {4e-6, 0, "norms from float32 partial sums"},
-	"AdamW":    {4e-6, 0, "a square root and a division in float32"},
+	"Sinkhorn":    {1e-4, 0, "scores over epsilon reach 1000, whose float32 exponential is that uncertain"},
+	"SwapLoss":    {4e-6, 0, "scores over temperature reach 30 in a float32 exponential"},
+	"ClusterLoss": {4e-6, 0, "as SwapLoss"},
+	"LARC":        {4e-6, 0, "norms from float32 partial sums"},
+	"AdamW":       {4e-6, 0, "a square root and a division in float32"},
 }
 
 // fastBound is the bound of convolutions that may be computed by a fast

@@ -171,6 +171,114 @@ var methodExamples = map[string][]example{
 	},
 }
 
+var clusterExamples = map[string][]example{
+	"ClusterLoss": {
+		{"the formula", func(c *check) {
+			for _, p := range clusterProblems {
+				l := c.clusterCall(p)
+				l.run(l.clusterLoss)
+				truth := l.formula(l.scores.init)
+				if !(math.Abs(l.loss.got[0]-truth) <= 4e-6*(1+math.Abs(truth))) {
+					c.errorf("%+v: loss %v, want %v", p, l.loss.got[0], truth)
+				}
+			}
+		}},
+		{"equal scores cost ln K", func(c *check) {
+			l := c.clusterCall(clusterProblems[1])
+			for i := range l.scores.init {
+				l.scores.init[i] = -0.25
+			}
+			l.run(l.clusterLoss)
+			if want := (math.Log(30) + math.Log(7)) / 2; !(math.Abs(l.loss.got[0]-want) < 1e-5) {
+				c.errorf("loss %v, want %v", l.loss.got[0], want)
+			}
+		}},
+		{"no labels, no loss", func(c *check) {
+			l := c.clusterCall(clusterProblems[2])
+			for i := range l.labels.init {
+				l.labels.init[i] = -1
+			}
+			l.run(l.clusterLoss)
+			if l.loss.got[0] != 0 || slices.ContainsFunc(l.dscores.got, func(g float64) bool { return g != 0 }) {
+				c.errorf("loss %v, gradient %v", l.loss.got[0], l.dscores.got)
+			}
+		}},
+		{"finite differences", func(c *check) {
+			for _, p := range clusterProblems {
+				l := c.clusterCall(p)
+				l.alone(l.clusterLoss)
+				c.slope("scores", l.scores.init, l.dscores.got, l.formula)
+			}
+		}},
+	},
+}
+
+var clusterProblems = []op.ClusterLossParams{
+	{Views: 1, Batch: 1, Heads: []int{3}, Temperature: 0.1},
+	{Views: 2, Batch: 5, Heads: []int{30, 7}, Temperature: 0.1},
+	{Views: 6, Batch: 9, Heads: []int{17, 1, 33}, Temperature: 0.07},
+	{Views: 3, Batch: 4, Heads: []int{300}, Temperature: 1},
+}
+
+type clusterCall struct {
+	*call
+	p                             op.ClusterLossParams
+	k                             int
+	loss, dscores, scores, labels *operand
+}
+
+// clusterCall labels the images at random, about one in four with none.
+func (c *check) clusterCall(p op.ClusterLossParams) *clusterCall {
+	l := &clusterCall{call: c.call(), p: p}
+	labels := make([]float64, 0, len(p.Heads)*p.Batch)
+	for _, k := range p.Heads {
+		l.k += k
+		for b := range p.Batch {
+			label := float64(c.rng.IntN(k))
+			if b > 0 && c.rng.IntN(4) == 0 {
+				label = -1 - float64(c.rng.IntN(2))*99
+			}
+			labels = append(labels, label)
+		}
+	}
+	n := p.Views * p.Batch
+	l.scores = l.in("scores", op.Float32, c.scores(n*l.k), n, l.k)
+	l.labels = l.in("labels", op.Float32, labels, len(p.Heads), p.Batch)
+	l.loss, l.dscores = l.out("loss", op.Float64, 1), l.out("dscores", op.Float32, n, l.k)
+	l.loss.scale = 1
+	return l
+}
+
+func (l *clusterCall) clusterLoss(s *side) {
+	s.ClusterLoss(s.at(l.loss), s.at(l.dscores), s.at(l.scores), s.at(l.labels), l.p)
+}
+
+// formula is the loss straight from its definition.
+func (l *clusterCall) formula(scores []float64) float64 {
+	p := l.p
+	var loss float64
+	from := 0
+	for h, k := range p.Heads {
+		var sum, n float64
+		for r := range p.Views * p.Batch {
+			label := l.labels.init[h*p.Batch+r%p.Batch]
+			if label < 0 {
+				continue
+			}
+			row := scores[r*l.k+from:][:k]
+			var norm float64
+			for _, s := range row {
+				norm += math.Exp(s / p.Temperature)
+			}
+			sum += math.Log(norm) - row[int(label)]/p.Temperature
+			n++
+		}
+		loss += sum / n
+		from += k
+	}
+	return loss / float64(len(p.Heads))
+}
+
 var lossProblems = []op.LossParams{
 	{Views: 2, Batch: 1, Assign: []int{0}, Temperature: 0.1},
 	{Views: 2, Batch: 5, Assign: []int{0, 1}, Temperature: 0.1},

@@ -164,6 +164,13 @@ var mistakeExamples = map[string][]example{
 			s.SwapLoss(s.at(loss), s.at(dscores), s.at(scores), []op.Tensor{s.at(codes)}, op.LossParams{Views: 2, Batch: 2, Assign: []int{0}, Temperature: 1})
 		}, codes, scores)
 	}),
+	"ClusterLoss": one("labels of other heads", func(c *check, k *call) {
+		loss, labels := k.zeros("loss", op.Float64, 1), k.zeros("labels", op.Float32, 1, 2)
+		dscores, scores := k.zeros("dscores", op.Float32, 4, 5), k.zeros("scores", op.Float32, 4, 5)
+		k.refused("1 head of 2", func(s *side) {
+			s.ClusterLoss(s.at(loss), s.at(dscores), s.at(scores), s.at(labels), op.ClusterLossParams{Views: 2, Batch: 2, Heads: []int{2, 3}, Temperature: 1})
+		}, labels)
+	}),
 	"LARC": one("a segment beyond the buffer", func(c *check, k *call) {
 		w, m, g := k.zeros("w", op.Float32, 9), k.zeros("m", op.Float32, 9), k.in("g", op.Float32, c.normal(9), 9)
 		k.refused("element 9 of 9", func(s *side) {

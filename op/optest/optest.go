@@ -50,7 +50,7 @@ var examples = func() map[string][]example {
 	all := map[string][]example{}
 	for _, part := range []map[string][]example{
 		deviceExamples, rankExamples, elementwiseExamples, convExamples, batchNormExamples,
-		batchNormBackwardExamples, poolExamples, denseExamples, methodExamples, optimizerExamples,
+		batchNormBackwardExamples, poolExamples, denseExamples, methodExamples, clusterExamples, optimizerExamples,
 	} {
 		for name, list := range part {
 			all[name] = append(all[name], list...)

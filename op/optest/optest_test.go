@@ -97,6 +97,7 @@ type (
 	alone              struct{ op.Backend }
 	anotherIteration   struct{ op.Backend }
 	hotterGradient     struct{ op.Backend }
+	predictsUnlabelled struct{ op.Backend }
 	larcDecaysZero     struct{ op.Backend }
 	larcUnclipped      struct{ op.Backend }
 	larcThawed         struct{ op.Backend }
@@ -284,6 +285,16 @@ func (b hotterGradient) SwapLoss(loss, dscores, scores op.Tensor, codes []op.Ten
 	b.Scale(dscores, 1.01)
 }
 
+func (b predictsUnlabelled) ClusterLoss(loss, dscores, scores, labels op.Tensor, p op.ClusterLossParams) {
+	l := make([]float32, labels.Elems())
+	b.Read(l, labels)
+	for i := range l {
+		l[i] = max(l[i], 0)
+	}
+	b.Write(labels, l)
+	b.Backend.ClusterLoss(loss, dscores, scores, labels, p)
+}
+
 func (b larcDecaysZero) LARC(w, m, g op.Tensor, segments []op.Segment, p op.LARCParams) {
 	list := slices.Clone(segments)
 	for i, s := range list {
@@ -413,6 +424,7 @@ func TestFaultyBackendsFail(t *testing.T) {
 		{"Sinkhorn", func(b op.Backend) op.Backend { return alone{b} }, "two ranks"},
 		{"Sinkhorn", func(b op.Backend) op.Backend { return anotherIteration{b} }, "equation 5"},
 		{"SwapLoss", func(b op.Backend) op.Backend { return hotterGradient{b} }, "central difference"},
+		{"ClusterLoss", func(b op.Backend) op.Backend { return predictsUnlabelled{b} }, "no labels, no loss"},
 		{"LARC", func(b op.Backend) op.Backend { return larcDecaysZero{b} }, "the formula"},
 		{"LARC", func(b op.Backend) op.Backend { return larcUnclipped{b} }, "the formula"},
 		{"LARC", func(b op.Backend) op.Backend { return larcThawed{b} }, "of no segment"},

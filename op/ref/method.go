@@ -26,6 +26,23 @@ func (b *Backend) SwapLoss(loss, dscores, scores op.Tensor, codes []op.Tensor, p
 		p.Assign, p.Temperature, hostmem.Float32(dscores))
 }
 
+// ClusterLoss is swav.ClusterLoss.
+func (b *Backend) ClusterLoss(loss, dscores, scores, labels op.Tensor, p op.ClusterLossParams) {
+	op.CheckClusterLoss(loss, dscores, scores, labels, p)
+	x := hostmem.Float32(labels)
+	heads := make([][]int32, len(p.Heads))
+	for h, n := range p.Heads {
+		for _, l := range x[h*p.Batch:][:p.Batch] {
+			if !(l < float32(n)) {
+				b.Fail(op.LabelError(l, h, n))
+				return
+			}
+			heads[h] = append(heads[h], int32(max(l, -1)))
+		}
+	}
+	hostmem.Float64(loss)[0] = swav.ClusterLoss(hostmem.Float32(scores), heads, p.Views, p.Batch, p.Heads, p.Temperature, hostmem.Float32(dscores))
+}
+
 // LARC is optim.LARC, segment by segment.
 func (b *Backend) LARC(w, m, g op.Tensor, segments []op.Segment, p op.LARCParams) {
 	op.CheckOptimizer(w, m, m, g, segments)
