@@ -8,9 +8,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"swav/dataset"
 	"swav/dist"
+	"swav/runlog"
 )
 
 // closeRuns compares runs that may round differently: metrics to 1e-5, weights to 1e-4.
@@ -71,6 +73,10 @@ func TestRanksTrainWhatOneTrains(t *testing.T) {
 					t.Fatalf("%d ranks: outcome %v, %v\n%s", ranks, out, err, screen)
 				}
 				closeRuns(t, one, dir)
+				ms, err := runlog.ReadMetrics(dir)
+				if err != nil || len(ms[0].Time.Waits) != ranks {
+					t.Errorf("%d ranks: waits %v, %v", ranks, ms[0].Time.Waits, err)
+				}
 			}
 			// On 3 ranks, then 1, then 2.
 			dir := t.TempDir()
@@ -252,4 +258,35 @@ func TestBroadcastBytes(t *testing.T) {
 		}
 		wg.Wait()
 	}
+}
+
+func TestStallingRankIsNamed(t *testing.T) {
+	var screen strings.Builder
+	l := &RunLog{console: runlog.NewConsole(&screen, 1000, 0, 1)}
+	seconds := func(x ...float64) (all []time.Duration) {
+		for _, s := range x {
+			all = append(all, time.Duration(s*float64(time.Second)))
+		}
+		return all
+	}
+	for _, c := range []struct {
+		step  int
+		waits []time.Duration
+		named string
+	}{
+		{0, nil, ""}, // a single rank
+		{1, seconds(0.1, 0.2, 0.1), ""},
+		{2, seconds(3, 3, 2.5), ""}, // all wait: no rank is to blame
+		{3, seconds(0.1, 0.1, 3), "rank 2 waited 3s for data in step 3"},
+		{4, seconds(0.1, 0.1, 3), ""}, // said already
+		{5, seconds(0, 4, 0), "rank 1 waited 4s"},
+		{103, seconds(0.1, 0.1, 3), "rank 2"},
+	} {
+		screen.Reset()
+		l.stalled(&StepRecord{Step: c.step, Elapsed: 5 * time.Second, Waits: c.waits})
+		if got := screen.String(); c.named == "" && got != "" || !strings.Contains(got, c.named) {
+			t.Errorf("step %d: %q, want %q", c.step, got, c.named)
+		}
+	}
+	l.console.Close()
 }
