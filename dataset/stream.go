@@ -62,7 +62,7 @@ type Stream interface {
 const StandardInput = "-"
 
 const (
-	watchPrefix  = "watch:"
+	watchPrefix = "watch:"
 	// RepeatPrefix begins the name of a stream that is the same for all who read it.
 	RepeatPrefix = "repeat:"
 	streamKinds  = "- for standard input, watch:FOLDER, repeat:SHARDS"

@@ -66,13 +66,13 @@ interrupted and saved.`,
   tar cf - photos | swav train --data - --run runs/stream --time 1h
   swav train --init swav_800ep_pretrain.pth.tar --recipe swav_200ep_bs256 --data ~/photos --run runs/more
   swav train --resume --run runs/c10`,
-		Args: withUsage(cobra.MaximumNArgs(1)),
+		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 && (args[0] != resumeAuto || resumed != resumeYes) {
-				return usageError{hint(fmt.Errorf("unexpected argument %q", args[0]), "the images are named by --data %s", args[0])}
+			if len(args) == 1 && args[0] == resumeAuto && resumed == resumeYes {
+				resumed, args = resumeAuto, nil // --resume auto, without the equals sign
 			}
-			if len(args) > 0 { // --resume auto, without the equals sign
-				resumed = resumeAuto
+			if err := withUsage(cobra.NoArgs)(c, args); err != nil {
+				return err
 			}
 			resume, err := resumes(resumed, dir)
 			if err != nil {
