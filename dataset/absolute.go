@@ -9,7 +9,7 @@ import (
 // become absolute, URLs and standard input stay. Where the current folder cannot be
 // told it returns src.
 func Absolute(src string) string {
-	for _, prefix := range []string{watchPrefix, repeatPrefix} {
+	for _, prefix := range []string{watchPrefix, RepeatPrefix} {
 		if rest, ok := strings.CutPrefix(src, prefix); ok {
 			return prefix + Absolute(rest)
 		}

@@ -41,9 +41,9 @@ func openRepeat(path string, o Options, view int) (Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &repeat{name: repeatPrefix + path, view: view, opts: o, access: newAccess(o)}
+	s := &repeat{name: RepeatPrefix + path, view: view, opts: o, access: newAccess(o)}
 	if fetch.Is(path) {
-		s.name = repeatPrefix + fetch.Show(path)
+		s.name = RepeatPrefix + fetch.Show(path)
 	}
 	for _, name := range names {
 		p := part{url: name, base: shardBase(name)}

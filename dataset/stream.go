@@ -62,14 +62,15 @@ type Stream interface {
 const StandardInput = "-"
 
 const (
-	watchPrefix  = "watch:"
-	repeatPrefix = "repeat:"
+	watchPrefix = "watch:"
+	// RepeatPrefix begins the name of a stream that is the same for all who read it.
+	RepeatPrefix = "repeat:"
 	streamKinds  = "- for standard input, watch:FOLDER, repeat:SHARDS"
 )
 
 // IsStream tells the names of streams from those of sources.
 func IsStream(path string) bool {
-	return path == StandardInput || strings.HasPrefix(path, watchPrefix) || strings.HasPrefix(path, repeatPrefix)
+	return path == StandardInput || strings.HasPrefix(path, watchPrefix) || strings.HasPrefix(path, RepeatPrefix)
 }
 
 // OpenStream opens a stream: "-" is standard input, a tar stream (compressed or
@@ -86,8 +87,8 @@ func OpenStream(path string, o Options) (Stream, error) {
 			s = standardInput(o, view)
 		case strings.HasPrefix(path, watchPrefix):
 			s, err = openWatch(strings.TrimPrefix(path, watchPrefix), o, view)
-		case strings.HasPrefix(path, repeatPrefix):
-			s, err = openRepeat(strings.TrimPrefix(path, repeatPrefix), o, view)
+		case strings.HasPrefix(path, RepeatPrefix):
+			s, err = openRepeat(strings.TrimPrefix(path, RepeatPrefix), o, view)
 		default:
 			err = errors.New("not a stream: " + streamKinds)
 		}

@@ -109,9 +109,11 @@ type Clusters struct {
 type Timing struct {
 	Unix            float64 `json:"unix"`
 	ImagesPerSecond Number  `json:"images_per_second"`
-	Seconds         float64 `json:"seconds"`              // of the step
-	Wait            float64 `json:"wait"`                 // seconds of it spent waiting for data
-	Clustering      float64 `json:"clustering,omitempty"` // seconds before it
+	Seconds         float64 `json:"seconds"` // of the step
+	Wait            float64 `json:"wait"`    // seconds of it that rank 0 spent waiting for data
+	// Waits are those of every rank, where there are several.
+	Waits      []float64 `json:"waits,omitempty"`
+	Clustering float64   `json:"clustering,omitempty"` // seconds before it
 }
 
 // Metrics appends to a metrics.jsonl.

@@ -151,6 +151,9 @@ func (m *DeepCluster) prepare(ctx context.Context, t *run) (*Clusters, error) {
 			return nil, err
 		}
 	}
+	if m.s.comm.Size() > 1 {
+		ctx = context.WithoutCancel(ctx) // it may end for each rank at another time
+	}
 	begin := time.Now()
 	epoch := t.state.Epoch
 	heads, err := m.cluster(ctx, t.state.Step, func(head int) []int { return m.starts(epoch, head) })
@@ -165,6 +168,9 @@ func (m *DeepCluster) prepare(ctx context.Context, t *run) (*Clusters, error) {
 func (m *DeepCluster) fill(ctx context.Context, t *run) error {
 	s := m.s
 	t.opts.Log.Note(fmt.Sprintf("a first pass over %d images fills the memory bank", m.Rows*s.comm.Size()))
+	if s.comm.Size() > 1 {
+		ctx = context.WithoutCancel(ctx)
+	}
 	statistics := download(s.b, s.Model.Buffers)
 	defer s.b.Write(s.Model.Buffers, statistics)
 	for step := range t.res.StepsPerEpoch {
@@ -295,17 +301,28 @@ const (
 
 // save writes whole numbers so that float32 holds them: an image as two numbers
 // below 2^20, a cluster from 1, 0 where there is none.
-func (m *DeepCluster) save(st *State) []checkpoint.Tensor {
-	dim := m.s.Model.Net.Arch.FeatureDim
+// Rows stand as one rank would have them: batch by batch of an epoch, and of each batch
+// the ranks' parts in their order.
+func (m *DeepCluster) save(st *State) ([]checkpoint.Tensor, error) {
+	comm, dim, unit := m.s.comm, m.s.Model.Net.Arch.FeatureDim, len(m.now)
+	total := m.Rows * comm.Size()
 	var ts []checkpoint.Tensor
 	for i, bank := range m.banks {
-		ts = append(ts, checkpoint.Tensor{Name: fmt.Sprintf(bankName, i), Shape: []int{m.Rows, dim}, Data: append([]float32(nil), bank...)})
+		all, err := gatherRows(comm, bank, unit, dim)
+		if err != nil {
+			return nil, err
+		}
+		ts = append(ts, checkpoint.Tensor{Name: fmt.Sprintf(bankName, i), Shape: []int{total, dim}, Data: all})
 	}
 	images := make([]float32, 0, 2*m.Rows)
 	for _, n := range m.images {
 		images = append(images, float32((n+1)>>20), float32((n+1)&(1<<20-1)))
 	}
-	ts = append(ts, checkpoint.Tensor{Name: imagesName, Shape: []int{m.Rows, 2}, Data: images})
+	all, err := gatherRows(comm, images, unit, 2)
+	if err != nil {
+		return nil, err
+	}
+	ts = append(ts, checkpoint.Tensor{Name: imagesName, Shape: []int{total, 2}, Data: all})
 	assigned := m.assigned
 	if m.clustered == st.Step {
 		assigned = m.before // the step that they are for is not done
@@ -317,16 +334,18 @@ func (m *DeepCluster) save(st *State) []checkpoint.Tensor {
 		}
 		ts = append(ts, checkpoint.Tensor{Name: fmt.Sprintf(clustersName, h), Shape: []int{m.Images}, Data: data})
 	}
-	return ts
+	return ts, nil
 }
 
 func (m *DeepCluster) load(ts []checkpoint.Tensor, _ *State) error {
+	comm, unit := m.s.comm, len(m.now)
 	for i := range m.banks {
-		copy(m.banks[i], ts[i].Data)
+		copy(m.banks[i], ownRows(comm, ts[i].Data, unit, m.s.Model.Net.Arch.FeatureDim))
 	}
 	ts = ts[len(m.banks):]
+	images := ownRows(comm, ts[0].Data, unit, 2)
 	for i := range m.images {
-		high, low := ts[0].Data[2*i], ts[0].Data[2*i+1]
+		high, low := images[2*i], images[2*i+1]
 		if !(high >= 0 && high < 1<<20 && low >= 0 && low < 1<<20) || int(high)<<20+int(low) > m.Images {
 			return fmt.Errorf("%s: row %d is (%v, %v), which is none of %d images", imagesName, i, high, low, m.Images)
 		}

@@ -247,7 +247,14 @@ func TestDeepClusterSavesWhatLeadsOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	within, after := fresh(), fresh()
-	if err := errors.Join(within.load(m.save(&State{Step: 0}), nil), after.load(m.save(&State{Step: 1}), nil)); err != nil {
+	saved := func(step int) []checkpoint.Tensor {
+		ts, err := m.save(&State{Step: step})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ts
+	}
+	if err := errors.Join(within.load(saved(0), nil), after.load(saved(1), nil)); err != nil {
 		t.Fatal(err)
 	}
 	for _, l := range []*DeepCluster{within, after} {
@@ -270,7 +277,7 @@ func TestDeepClusterSavesWhatLeadsOn(t *testing.T) {
 		"cluster beyond":     func(ts []checkpoint.Tensor) { ts[2].Data[0] = 4 },
 		"cluster infinite":   func(ts []checkpoint.Tensor) { ts[3].Data[0] = float32(math.Inf(1)) },
 	} {
-		ts := m.save(&State{Step: 1})
+		ts := saved(1)
 		spoil(ts)
 		if err := fresh().load(ts, nil); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -41,6 +41,7 @@ type RunLog struct {
 	notes    []string
 	metric   runlog.Metric
 	began    time.Time
+	stalls   map[int]int // step at which a rank was last named as stalling
 }
 
 var _ Observer = (*RunLog)(nil)
@@ -101,6 +102,9 @@ func (l *RunLog) facts() [][2]string {
 		{"device", fmt.Sprintf("%s, %s", s.Device, s.Precision)},
 		{"memory", fmt.Sprintf("%s for intermediates, %s for weights, gradients, optimizer and method", size(s.Memory), size(s.Fixed))},
 	}
+	if s.Ranks > 1 {
+		facts = append(facts, [2]string{"ranks", fmt.Sprintf("%d, of %d images of a step each; device and memory are one rank's", s.Ranks, s.Resolved.RankBatch*s.Recipe.Train.Accumulate)})
+	}
 	if s.Init != nil {
 		facts = append(facts, [2]string{"start", strings.Join(s.Init, "; ")})
 	}
@@ -126,6 +130,10 @@ func (l *RunLog) Step(r *StepRecord) error {
 			Seconds: r.Elapsed.Seconds(), Wait: r.Wait.Seconds()},
 	}
 	m := &l.metric
+	for _, w := range r.Waits {
+		m.Time.Waits = append(m.Time.Waits, w.Seconds())
+	}
+	l.stalled(r)
 	if r.Clusters != nil {
 		l.clusters(r, m)
 	}
@@ -156,6 +164,40 @@ func (l *RunLog) scalars(step int, values []runlog.Scalar) error {
 		return nil
 	}
 	return l.events.Scalars(step, float64(now.UnixMilli())/1e3, values)
+}
+
+// A rank is said to stall when it waits for data this long and this share of a step,
+// while the rank in the middle waits a fifth of it at most.
+const (
+	stallTime  = time.Second
+	stallShare = 0.25
+	stallQuiet = 100 // steps until the same rank is named again
+)
+
+// stalled names a rank whose source keeps the others waiting.
+func (l *RunLog) stalled(r *StepRecord) {
+	if len(r.Waits) == 0 {
+		return
+	}
+	worst := 0
+	for i, w := range r.Waits {
+		if w > r.Waits[worst] {
+			worst = i
+		}
+	}
+	wait := r.Waits[worst]
+	sorted := slices.Sorted(slices.Values(r.Waits))
+	if wait < stallTime || wait.Seconds() < stallShare*r.Elapsed.Seconds() || sorted[(len(sorted)-1)/2] > wait/5 {
+		return
+	}
+	if last, named := l.stalls[worst]; named && r.Step-last < stallQuiet {
+		return
+	}
+	if l.stalls == nil {
+		l.stalls = map[int]int{}
+	}
+	l.stalls[worst] = r.Step
+	l.console.Print("swav: rank %d waited %s for data in step %d and kept the others waiting: its source or its processors are slow", worst, wait.Round(time.Millisecond), r.Step)
 }
 
 // clusters adds an epoch's clusters to its first step and shows them.

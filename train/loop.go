@@ -23,10 +23,11 @@ type StepRecord struct {
 	// at other steps.
 	Clusters *Clusters
 
-	Images  int           // of the step, all ranks
-	Elapsed time.Duration // of the whole step
-	Wait    time.Duration // of it, for data
-	Notices []swav.Notice // alarms raised or over
+	Images  int             // of the step, all ranks
+	Elapsed time.Duration   // of the whole step
+	Wait    time.Duration   // of it, for data
+	Waits   []time.Duration // of each rank; nil: there is one
+	Notices []swav.Notice   // alarms raised or over
 }
 
 // ErrNonFinite stops a run whose loss, scores or gradients are not finite any
@@ -49,9 +50,6 @@ func (t *run) steps(ctx context.Context, after func(*StepRecord) error) error {
 		return err
 	}
 	for t.state.Step < t.res.Steps {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		if err := t.step(ctx, rec); err != nil {
 			return err
 		}
@@ -65,6 +63,9 @@ func (t *run) steps(ctx context.Context, after func(*StepRecord) error) error {
 // step does one step: all its parts of a batch, then the update.
 func (t *run) step(ctx context.Context, rec *StepRecord) error {
 	s, step := t.stepper, t.state.Step
+	if err := t.agree(ctx.Err()); err != nil {
+		return err
+	}
 	clusters, err := s.Method.prepare(ctx, t)
 	if err != nil {
 		return err
@@ -80,8 +81,11 @@ func (t *run) step(ctx context.Context, rec *StepRecord) error {
 			ctx = context.WithoutCancel(ctx) // a step that has begun is done whole
 		}
 		batch, err := t.loader.Next(ctx)
-		if err != nil && part == 0 {
-			return dataError{err}
+		if part == 0 {
+			if err != nil && ctx.Err() == nil {
+				err = dataError{err}
+			}
+			err = t.agree(err)
 		}
 		if err != nil {
 			return err
@@ -94,7 +98,10 @@ func (t *run) step(ctx context.Context, rec *StepRecord) error {
 			return fmt.Errorf("step %d: %w", step, err)
 		}
 		s.Method.watch(&t.watched)
-		rec.Images += t.res.RankBatch
+		rec.Images += t.res.RankBatch * s.comm.Size()
+	}
+	if rec.Waits, err = t.waits(rec.Wait); err != nil {
+		return fmt.Errorf("step %d: %w", step, err)
 	}
 	loss, err := s.Reduce()
 	if err != nil {

@@ -33,8 +33,9 @@ type Method interface {
 	// watch adds what a step's health is measured on.
 	watch(w *watched)
 	// save copies what a checkpoint must hold beside weights and moments, into
-	// tensors or the state; load takes back tensors of the same names and shapes.
-	save(st *State) []checkpoint.Tensor
+	// tensors or the state, of all ranks together; only rank 0 gets the data. load
+	// takes on every rank tensors of the same names and shapes, and picks its own.
+	save(st *State) ([]checkpoint.Tensor, error)
 	load(ts []checkpoint.Tensor, st *State) error
 }
 

@@ -2,12 +2,14 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
 
 	"swav/checkpoint"
 	"swav/dataset"
+	"swav/dist"
 	"swav/engine"
 	"swav/eval"
 	"swav/op/cpu"
@@ -65,21 +67,25 @@ func (t *run) evaluate(ctx context.Context) error {
 	if !t.due() {
 		return nil
 	}
-	start := time.Now()
-	m := t.stepper.Model
-	twin, err := engine.NewModel(m.Backend, m.Net, false)
-	if err != nil {
+	e, err := t.look(ctx)
+	// The others learn what rank 0 found.
+	var verdict [2]float64 // whether it is the best; whether it was interrupted
+	switch {
+	case errors.Is(err, context.Canceled):
+		verdict[1] = 1
+	case err != nil:
 		return fmt.Errorf("evaluate at step %d: %w", t.state.Step, err)
+	case e.Best:
+		verdict[0] = 1
 	}
-	defer twin.Close()
-	twin.Set(download(m.Backend, m.Weights), download(m.Backend, m.Buffers))
-	prototypesOnSphere(twin)
-	e := Evaluation{Step: t.state.Step, Epoch: t.state.Epoch, Protocol: t.recipe.Eval.Protocol}
-	if e.Score, err = t.monitor.score(ctx, twin, t.recipe.Eval.Protocol); err != nil {
-		return fmt.Errorf("evaluate at step %d: %w", t.state.Step, err)
+	if err := t.comm.AllReduce64(verdict[:], dist.Max); err != nil {
+		return err
+	}
+	if verdict[1] > 0 {
+		return context.Canceled
 	}
 	t.state.Evaluated = t.state.Step
-	if e.Best = t.state.BestStep == 0 || e.Score > t.state.BestScore; e.Best {
+	if verdict[0] > 0 {
 		t.state.BestStep, t.state.BestScore = t.state.Step, e.Score
 		if err := t.keepBest(); err != nil {
 			if !checkpoint.DiskFull(err) {
@@ -88,14 +94,37 @@ func (t *run) evaluate(ctx context.Context) error {
 			t.opts.Log.Warn(fmt.Sprintf("best checkpoint: %v; the run goes on", err))
 		}
 	}
-	e.Seconds = time.Since(start).Seconds()
 	return t.opts.Log.Evaluated(e)
+}
+
+// look evaluates a copy of the network, on rank 0.
+func (t *run) look(ctx context.Context) (Evaluation, error) {
+	e := Evaluation{Step: t.state.Step, Epoch: t.state.Epoch, Protocol: t.recipe.Eval.Protocol}
+	if !t.root() {
+		return e, nil
+	}
+	start := time.Now()
+	m := t.stepper.Model
+	twin, err := engine.NewModel(m.Backend, m.Net, false)
+	if err != nil {
+		return e, err
+	}
+	defer twin.Close()
+	twin.Set(download(m.Backend, m.Weights), download(m.Backend, m.Buffers))
+	prototypesOnSphere(twin)
+	e.Score, err = t.monitor.score(ctx, twin, t.recipe.Eval.Protocol)
+	e.Best = t.state.BestStep == 0 || e.Score > t.state.BestScore
+	e.Seconds = time.Since(start).Seconds()
+	return e, err
 }
 
 // keepBest writes RUN/best, which holds this checkpoint alone.
 func (t *run) keepBest() error {
 	dir := filepath.Join(t.opts.Dir, bestDir)
-	snap := snapshot(t.stepper, t.state)
+	snap, err := snapshot(t.stepper, t.state)
+	if err != nil || !t.root() {
+		return err
+	}
 	if name := notFinite(snap.Model); name != "" {
 		return fmt.Errorf("step %d: %s: %w", t.state.Step, name, ErrNonFinite)
 	}

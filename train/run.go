@@ -35,7 +35,19 @@ type Options struct {
 	Dir    string         // run directory
 	Init   string         // weights to start from, as package transfer opens them; "": random ones
 	Resume bool
-	Stop   int      // > 0: save and return after this many steps, as if interrupted
+	Stop   int // > 0: save and return after this many steps, as if interrupted
+
+	// Comm is this process's end of a group of ranks, each of which calls Run; nil: a
+	// group of one. Only rank 0 reads and writes the run directory and looks at Recipe,
+	// Data, Init and Resume; the others are told. It stays the caller's to close.
+	Comm dist.Comm
+	// Ranks > 1 trains as that many ranks within this process, without Comm.
+	Ranks int
+	// Place is called on each rank's compute thread before anything is allocated there,
+	// to put the thread where it belongs, and tells how many compute threads (and loader
+	// workers) the rank has. nil: an equal share of the processors.
+	Place func(rank int) (threads int, err error)
+
 	DryRun bool     // return after Log.Start: nothing is trained or saved
 	Log    Observer // sees the run; not nil
 	Notes  []string // shown in the report: why auto chose what it chose
@@ -76,8 +88,9 @@ type Start struct {
 	Device   string
 	Precision,
 	Dir string
-	Memory int64    // bytes of intermediates
-	Fixed  int64    // bytes of weights, gradients, moments and queue
+	Memory int64 // bytes of intermediates
+	Fixed  int64 // bytes of weights, gradients, moments and queue
+	Ranks  int
 	Resume int      // steps done before
 	Init   []string // where the weights come from, and what starts afresh; nil: all does
 	DryRun bool     // nothing follows
@@ -95,6 +108,8 @@ const recipeFile = "recipe.toml"
 type run struct {
 	opts     Options
 	recipe   *config.Recipe
+	comm     dist.Comm
+	threads  int // compute threads of this rank; 0: all processors
 	res      config.Resolved
 	source   dataset.Source // of a stream: empty until the end, then the last images
 	stream   dataset.Stream // nil for sources
@@ -113,33 +128,12 @@ type run struct {
 	joined  []float32
 }
 
-// Run trains to the end of the recipe, then evaluates. It returns what came
-// out; with ErrInterrupted a run that can be resumed.
-func Run(ctx context.Context, o Options) (*Outcome, error) {
-	t := &run{opts: o, recipe: o.Recipe}
-	if err := checkpoint.Prepare(o.Dir); err != nil {
-		return nil, err
-	}
-	release, err := checkpoint.Lock(o.Dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = release() }()
-	saved, err := t.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out *Outcome
-	err = OnThread(func() error {
-		var err error
-		out, err = t.train(ctx, saved)
-		return err
-	})
-	return out, err
-}
-
-// open finds the checkpoint to go on from, the recipe and the data.
+// open finds the checkpoint to go on from, the recipe and the data: rank 0 does, and
+// tells the others.
 func (t *run) open(ctx context.Context) (*checkpoint.Loaded, error) {
+	if t.comm.Rank() > 0 {
+		return nil, t.follow(ctx)
+	}
 	o := &t.opts
 	saved, err := checkpoint.Resume(o.Dir, func(err error) { o.Log.Warn(err.Error()) })
 	switch {
@@ -166,6 +160,9 @@ func (t *run) open(ctx context.Context) (*checkpoint.Loaded, error) {
 	if o.Data == "" {
 		return nil, fmt.Errorf("no data: say where the images are (--data FOLDER)")
 	}
+	if err := shareable(o.Data, t.comm.Size()); err != nil {
+		return nil, err
+	}
 	images, err := t.openData(ctx)
 	if err != nil {
 		return nil, err
@@ -174,41 +171,48 @@ func (t *run) open(ctx context.Context) (*checkpoint.Loaded, error) {
 		return nil, fmt.Errorf("resume %s: the run saw %d images, %s has %d: the order of its epochs would be another; restore the data, or start a new --run",
 			o.Dir, t.state.Images, t.source.Name(), images)
 	}
-	if t.res, err = t.recipe.Resolve(images, 1); err != nil {
+	t.state.Images = images
+	if err := t.lead(saved != nil); err != nil {
 		return nil, err
 	}
-	t.state.Images = images
+	return saved, t.resolve()
+}
+
+// resolve makes lengths and network of the recipe and the data.
+func (t *run) resolve() (err error) {
+	if t.res, err = t.recipe.Resolve(t.state.Images, t.comm.Size()); err != nil {
+		return err
+	}
 	t.arch, err = t.recipe.Arch(t.source.Channels())
-	return saved, err
+	return err
 }
 
 // train sets up the compute side on the calling thread and trains.
 func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, error) {
 	r := t.recipe
-	b, err := NewBackend(r.Train.Backend, 0)
+	if err := t.place(); err != nil {
+		return nil, err
+	}
+	b, err := NewBackend(r.Train.Backend, t.threads)
 	if err != nil {
 		return nil, err
 	}
 	defer b.Close()
-	if t.stepper, err = newStepper(b, r, t.arch, t.res, dist.Solo()); err != nil {
+	if t.stepper, err = newStepper(b, r, t.arch, t.res, t.comm); err != nil {
 		return nil, err
 	}
-	if saved != nil {
-		if t.state, err = restore(t.stepper, saved); err != nil {
-			return nil, err
-		}
-	} else if t.opts.Init != "" {
-		if t.init, err = startFrom(t.stepper.Model, t.opts.Init); err != nil {
-			return nil, err
-		}
+	if err := t.begin(saved); err != nil {
+		return nil, err
 	}
 	t.state.Arch, t.state.Data = t.arch, dataset.Absolute(t.opts.Data) // for commands from other folders
 	t.schedule = schedule(r, t.res)
 	t.alarm = swav.Alarm{Warmup: t.warmup(), State: t.state.Alarm, Setting: swav.Setting{
 		Epsilon: r.SwAV.Epsilon, Hard: r.SwAV.Hard, FreezeSteps: t.res.FreezePrototypes, Hidden: r.Model.Hidden > 0,
 		Queue: t.res.QueueLength, Batch: r.Train.Batch, Clustering: r.Clustering()}}
-	if err := t.writeRecipe(t.opts.Dir); err != nil {
-		return nil, err
+	if t.root() {
+		if err := t.writeRecipe(t.opts.Dir); err != nil {
+			return nil, err
+		}
 	}
 	if err := t.watch(ctx); err != nil {
 		return nil, err
@@ -216,7 +220,7 @@ func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, er
 	if err := t.start(); err != nil || t.opts.DryRun {
 		return nil, err
 	}
-	if err := t.loop(ctx); err != nil {
+	if err := t.loop(ctx); err != nil || !t.root() {
 		return nil, err
 	}
 	return t.finish(ctx)
@@ -264,7 +268,7 @@ func (t *run) start() error {
 		return err
 	}
 	c := loader.Config{
-		Recipe: v, Batch: t.res.RankBatch, Accumulate: r.Train.Accumulate, Seed: r.Train.Seed, Workers: workers(r), Ranks: 1,
+		Recipe: v, Batch: t.res.RankBatch, Accumulate: r.Train.Accumulate, Seed: r.Train.Seed, Workers: t.workers(), Rank: t.comm.Rank(), Ranks: t.comm.Size(),
 		Temporal: frames, MaxSkip: r.Data.MaxSkip, OnSkip: t.opts.Log.Skip,
 	}
 	if t.stream != nil {
@@ -279,7 +283,7 @@ func (t *run) start() error {
 	b := t.stepper.Model.Backend
 	return t.opts.Log.Start(Start{Recipe: r, Resolved: t.res, Source: t.source, Arch: t.arch, Params: net.NumParams, MACs: plan.MACs(),
 		Device: b.Describe(), Precision: precisionText(plan), Dir: t.opts.Dir, Memory: plan.ArenaBytes(), Fixed: t.stepper.Bytes(),
-		Resume: t.state.Step, Init: t.init, DryRun: t.opts.DryRun, Notes: t.opts.Notes})
+		Ranks: t.comm.Size(), Resume: t.state.Step, Init: t.init, DryRun: t.opts.DryRun, Notes: t.opts.Notes})
 }
 
 // precisionText names the precision of a plan, with the one that was asked for
@@ -320,11 +324,17 @@ func (t *run) loop(ctx context.Context) error {
 	save := func() error {
 		t.state.Seconds = before + time.Since(began).Seconds()
 		t.state.Alarm = t.alarm.State
-		snap := snapshot(t.stepper, t.state)
+		snap, err := snapshot(t.stepper, t.state)
+		if err != nil {
+			return err
+		}
+		lastSaved = t.state.Step
+		if !t.root() {
+			return nil
+		}
 		if name := notFinite(snap.Model); name != "" {
 			return fmt.Errorf("step %d: %s: %w", t.state.Step, name, ErrNonFinite)
 		}
-		lastSaved = t.state.Step
 		t.opts.Log.Saved(t.state.Step)
 		return t.writer.Save(snap)
 	}
@@ -353,7 +363,9 @@ func (t *run) loop(ctx context.Context) error {
 		t.opts.Log.Warn(fmt.Sprintf("%s has ended after step %d of %d, and so does the training", t.stream.Name(), t.state.Step, t.res.Steps))
 		err = nil
 	}
-	interrupted := ctx.Err() != nil || errors.Is(err, stopped)
+	// What all ranks do alike depends on what they agreed on, not on ctx, which may end
+	// for each at another time.
+	interrupted := errors.Is(err, stopped) || errors.Is(err, context.Canceled)
 	var data dataError
 	if err != nil && !interrupted && !(errors.As(err, &data) && t.state.Step > lastSaved) {
 		// The weights after a failed step are not worth keeping; the checkpoint
@@ -368,7 +380,11 @@ func (t *run) loop(ctx context.Context) error {
 	if err := t.writer.Close(); err != nil {
 		return fmt.Errorf("last checkpoint: %w", err)
 	}
-	if interrupted {
+	// A launcher may end all ranks once one has left: not before the checkpoint is whole.
+	if err := t.comm.Barrier(); err != nil {
+		return err
+	}
+	if interrupted || ctx.Err() != nil {
 		return ErrInterrupted
 	}
 	if err != nil {

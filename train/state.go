@@ -7,6 +7,7 @@ import (
 
 	"swav"
 	"swav/checkpoint"
+	"swav/dist"
 	"swav/engine"
 	"swav/loader"
 	"swav/nn"
@@ -19,7 +20,7 @@ type State struct {
 	Step        int // steps done
 	Epoch       int // position of the sampler: epoch …
 	EpochStep   int // … and steps done in it
-	QueueFilled int // rows of each queue that hold embeddings, per rank
+	QueueFilled int // rows of each queue that hold embeddings
 	Arch        nn.Arch
 	Images      int // of the data set, so that another one is noticed
 	Data        string
@@ -39,17 +40,21 @@ const (
 	secondPrefix   = "second."
 )
 
-// snapshot copies all that a run needs to go on out of the backend.
-func snapshot(s *Stepper, st State) checkpoint.Snapshot {
+// snapshot copies all that a run needs to go on out of the backend. All ranks call it;
+// rank 0's is whole.
+func snapshot(s *Stepper, st State) (checkpoint.Snapshot, error) {
 	m := s.Model
-	method := s.Method.save(&st)
+	method, err := s.Method.save(&st)
+	if err != nil {
+		return checkpoint.Snapshot{}, err
+	}
 	snap := checkpoint.Snapshot{Step: st.Step, State: st, Model: modelTensors(m)}
 	snap.Optimizer = split(momentumPrefix, m.Net.Params, download(m.Backend, s.Momentum))
 	if s.Second.Present() {
 		snap.Optimizer = append(snap.Optimizer, split(secondPrefix, m.Net.Params, download(m.Backend, s.Second))...)
 	}
 	snap.Optimizer = append(snap.Optimizer, method...)
-	return snap
+	return snap, nil
 }
 
 // notFinite names the first tensor with an element that is not finite, "" if
@@ -65,23 +70,31 @@ func notFinite(ts []checkpoint.Tensor) string {
 	return ""
 }
 
-// restore puts a checkpoint's tensors back. The error of a checkpoint of
-// another architecture or method names the difference.
-func restore(s *Stepper, l *checkpoint.Loaded) (State, error) {
-	var st State
-	if err := l.DecodeState(&st); err != nil {
-		return st, err
-	}
+// restore puts a checkpoint's tensors back on all ranks, of which rank 0 alone has read
+// them. The error of a checkpoint of another architecture or method names the difference.
+func restore(s *Stepper, l *checkpoint.Loaded, st State) (State, error) {
 	m := s.Model
 	if err := sameArch(st.Arch, m.Net.Arch); err != nil {
-		return st, fmt.Errorf("checkpoint %s: %w", l.Path, err)
+		return st, fmt.Errorf("resume: the checkpoint %w", err)
 	}
-	if err := LoadModel(m, l.Model); err != nil {
-		return st, fmt.Errorf("checkpoint %s: %w", l.Path, err)
+	blank, err := snapshot(s, st) // names and shapes; the data is overwritten
+	if err != nil {
+		return st, err
 	}
-	want := snapshot(s, st).Optimizer // names and shapes; the data is overwritten
-	if err := checkpoint.Restore(want, l.Optimizer); err != nil {
-		return st, fmt.Errorf("checkpoint %s: optimizer or method differ from the recipe's: %w", l.Path, err)
+	want := blank.Optimizer
+	if s.comm.Rank() == 0 {
+		if err := checkpoint.Restore(blank.Model, l.Model); err != nil {
+			return st, fmt.Errorf("checkpoint %s: %w", l.Path, err)
+		}
+		if err := checkpoint.Restore(want, l.Optimizer); err != nil {
+			return st, fmt.Errorf("checkpoint %s: optimizer or method differ from the recipe's: %w", l.Path, err)
+		}
+	}
+	if err := share(s.comm, blank.Model, want); err != nil {
+		return st, err
+	}
+	if err := LoadModel(m, blank.Model); err != nil {
+		return st, err
 	}
 	momentum := make([]float32, m.Net.NumParams)
 	second := make([]float32, m.Net.NumParams)
@@ -95,9 +108,31 @@ func restore(s *Stepper, l *checkpoint.Loaded) (State, error) {
 		rest = rest[n:]
 	}
 	if err := s.Method.load(rest, &st); err != nil {
-		return st, fmt.Errorf("checkpoint %s: %w", l.Path, err)
+		return st, fmt.Errorf("resume: the checkpoint's %w", err)
 	}
 	return st, m.Backend.Sync()
+}
+
+// share sends rank 0's tensors to all.
+func share(c dist.Comm, lists ...[]checkpoint.Tensor) error {
+	if c.Size() == 1 {
+		return nil
+	}
+	for _, ts := range lists {
+		for i, t := range ts {
+			if t.Data == nil {
+				n := 1
+				for _, d := range t.Shape {
+					n *= d
+				}
+				ts[i].Data = make([]float32, n)
+			}
+			if err := c.Broadcast(ts[i].Data, 0); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func sameArch(have, want nn.Arch) error {

@@ -162,21 +162,28 @@ func (m *SwAV) watch(w *watched) {
 // queueName is a queue's in optimizer.safetensors.
 const queueName = "queue.%d"
 
-func (m *SwAV) save(st *State) []checkpoint.Tensor {
-	st.QueueFilled = m.filled
+// save keeps the queues as one rank would have them: batch by batch, newest first, and
+// of each batch the ranks' parts in their order.
+func (m *SwAV) save(st *State) ([]checkpoint.Tensor, error) {
+	comm, dim := m.s.comm, m.s.Model.Net.Arch.FeatureDim
+	st.QueueFilled = m.filled * comm.Size()
 	var ts []checkpoint.Tensor
+	rows := make([]float32, m.QueueLength*dim)
 	for i := range m.queue {
-		dim := m.s.Model.Net.Arch.FeatureDim
-		rows := make([]float32, m.QueueLength*dim)
 		m.Queue(rows, i)
-		ts = append(ts, checkpoint.Tensor{Name: fmt.Sprintf(queueName, i), Shape: []int{m.QueueLength, dim}, Data: rows})
+		all, err := gatherRows(comm, rows, m.s.Plan.Config.Batch, dim)
+		if err != nil {
+			return nil, err
+		}
+		ts = append(ts, checkpoint.Tensor{Name: fmt.Sprintf(queueName, i), Shape: []int{m.QueueLength * comm.Size(), dim}, Data: all})
 	}
-	return ts
+	return ts, nil
 }
 
 func (m *SwAV) load(ts []checkpoint.Tensor, st *State) error {
+	comm := m.s.comm
 	for i, t := range ts {
-		m.SetQueue(i, t.Data, st.QueueFilled)
+		m.SetQueue(i, ownRows(comm, t.Data, m.s.Plan.Config.Batch, m.s.Model.Net.Arch.FeatureDim), st.QueueFilled/comm.Size())
 	}
 	return nil
 }

@@ -6,6 +6,7 @@
 package verify
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -99,6 +100,13 @@ type Options struct {
 	NewBackend func() (op.Backend, error) // called once a rank
 	Precision  op.DType
 	NoWidening bool // compute in Precision however small the case
+
+	// Comm replays as one rank of a group, all of which call Trace; only rank 0 gets a
+	// report. nil: Ranks goroutines replay.
+	Comm dist.Comm
+	// Ranks is how many there are without Comm; 0: as many as the case has. A case of one
+	// rank can be replayed by any number that divides its batch.
+	Ranks int
 }
 
 // bfloat16 rule: a bf16 run follows its own trajectory, so only step 0 is
@@ -122,9 +130,23 @@ func Trace(dir string, o Options) (*TraceReport, error) {
 		return nil, err
 	}
 	defer st.Close()
-	t := &trace{c: c, o: o, st: st, got: map[string][]float32{}}
+	t := &trace{c: c, o: o, st: st, got: map[string][]float32{}, ranks: cmp.Or(o.Ranks, c.Ranks)}
+	if o.Comm != nil {
+		t.ranks = o.Comm.Size()
+	}
+	switch {
+	case t.ranks == c.Ranks:
+	case c.Ranks > 1:
+		return nil, fmt.Errorf("replay %s: %w", dir, &Unfit{fmt.Sprintf("a case of %d ranks cannot be replayed by %d", c.Ranks, t.ranks)})
+	case c.BatchPerRank%t.ranks != 0:
+		return nil, fmt.Errorf("replay %s: %w", dir, &Unfit{fmt.Sprintf("a batch of %d does not divide among %d ranks", c.BatchPerRank, t.ranks)})
+	}
+	t.batch = c.Ranks * c.BatchPerRank / t.ranks
 	if err := t.replay(); err != nil {
 		return nil, fmt.Errorf("replay %s: %w", dir, err)
+	}
+	if o.Comm != nil && o.Comm.Rank() > 0 {
+		return nil, nil
 	}
 	r := &TraceReport{Case: c.Name, Backend: t.backend, Precision: o.Precision, Computed: t.computed}
 	if r.Case == "" {
@@ -144,6 +166,11 @@ func Trace(dir string, o Options) (*TraceReport, error) {
 	}
 	return r, nil
 }
+
+// Unfit tells that a case cannot be replayed by so many ranks.
+type Unfit struct{ why string }
+
+func (u *Unfit) Error() string { return u.why }
 
 func readCase(path string) (*Case, error) {
 	data, err := os.ReadFile(path)
@@ -172,9 +199,11 @@ func readCase(path string) (*Case, error) {
 	return c, nil
 }
 
-// trace is one replay under way. Ranks run as goroutines and leave what they
-// found in got, by the trace's own names.
+// trace is one replay under way. Ranks bring what they found to rank 0, which files it
+// in got by the trace's own names.
 type trace struct {
+	ranks    int // that replay: the case's, or several that share a case of one
+	batch    int // images of one of them
 	c        *Case
 	o        Options
 	st       *interop.Safetensors
@@ -182,7 +211,7 @@ type trace struct {
 	computed op.DType
 	mu       sync.Mutex
 	got      map[string][]float32
-	losses   [][]float64 // by step, by rank
+	losses   [][]float64 // by step, by rank of the case
 }
 
 func (t *trace) put(name string, x []float32) {
@@ -214,13 +243,13 @@ func (t *trace) replay() error {
 		return err
 	}
 	t.losses = make([][]float64, t.c.Steps)
-	for i := range t.losses {
-		t.losses[i] = make([]float64, t.c.Ranks)
+	if t.o.Comm != nil {
+		return train.OnThread(func() error { return t.rank(t.o.Comm, net, weights, buffers) })
 	}
-	comms := dist.Local(t.c.Ranks)
-	errs := make([]error, t.c.Ranks)
+	comms := dist.Local(t.ranks)
+	errs := make([]error, t.ranks)
 	var wg sync.WaitGroup
-	for r := range t.c.Ranks {
+	for r := range t.ranks {
 		wg.Go(func() {
 			errs[r] = train.OnThread(func() error { return t.rank(comms[r], net, weights, buffers) })
 			if errs[r] != nil {
@@ -275,7 +304,7 @@ func (t *trace) rank(comm dist.Comm, net *nn.Network, weights, buffers []float32
 	}
 	defer model.Close()
 	model.Set(weights, buffers)
-	cfg := engine.Config{Batch: c.BatchPerRank, Precision: t.o.Precision, NoWidening: t.o.NoWidening, Comm: comm, Train: true,
+	cfg := engine.Config{Batch: t.batch, Precision: t.o.Precision, NoWidening: t.o.NoWidening, Comm: comm, Train: true,
 		BatchNormEps: c.BatchNorm.Eps, BatchNormMomentum: c.BatchNorm.Momentum}
 	for _, g := range c.Crops {
 		cfg.Groups = append(cfg.Groups, engine.Group{Count: g.Count, Size: g.Size})
@@ -287,7 +316,7 @@ func (t *trace) rank(comm dist.Comm, net *nn.Network, weights, buffers []float32
 	defer plan.Close()
 	method := &train.SwAV{Assign: c.CropsForAssign, Temperature: c.Temperature, Epsilon: c.Epsilon,
 		Iterations: c.SinkhornIterations, Hard: c.HardAssignment, FreezeSteps: c.FreezePrototypesSteps,
-		QueueLength: c.Queue.LengthPerRank, QueueStart: c.Queue.StartStep}
+		QueueLength: c.Queue.LengthPerRank * c.Ranks / t.ranks, QueueStart: c.Queue.StartStep}
 	opt := optim.Optimizer{Kind: optim.KindSGD, Momentum: c.Optimizer.Momentum, WeightDecay: c.Optimizer.WeightDecay}
 	if l := c.Optimizer.LARC; l != nil {
 		opt.Kind, opt.Trust, opt.Clip, opt.LARCEps = optim.KindLARC, l.Trust, l.Clip, l.Eps
@@ -307,10 +336,16 @@ func (t *trace) rank(comm dist.Comm, net *nn.Network, weights, buffers []float32
 		if err != nil {
 			return err
 		}
-		t.losses[step][rank] = loss
-		t.put(fmt.Sprintf("expect/%d/scores/%d", step, rank), read(b, plan.Scores))
+		if err := t.loss(comm, step, loss); err != nil {
+			return err
+		}
+		if err := t.merge(comm, fmt.Sprintf("expect/%d/scores/%%d", step), read(b, plan.Scores), plan.Views()); err != nil {
+			return err
+		}
 		for i, crop := range c.CropsForAssign {
-			t.put(fmt.Sprintf("expect/%d/codes/%d/%d", step, rank, crop), read(b, method.Codes[i]))
+			if err := t.merge(comm, fmt.Sprintf("expect/%d/codes/%%d/%d", step, crop), read(b, method.Codes[i]), 1); err != nil {
+				return err
+			}
 		}
 		if _, err := s.Reduce(); err != nil {
 			return err
@@ -326,11 +361,13 @@ func (t *trace) rank(comm dist.Comm, net *nn.Network, weights, buffers []float32
 	if c.Queue.LengthPerRank > 0 {
 		var all []float32
 		for i := range c.CropsForAssign {
-			q := make([]float32, c.Queue.LengthPerRank*net.Arch.FeatureDim)
+			q := make([]float32, method.QueueLength*net.Arch.FeatureDim)
 			method.Queue(q, i)
 			all = append(all, q...)
 		}
-		t.put(fmt.Sprintf("expect/%d/queue/%d", last, rank), all)
+		if err := t.merge(comm, fmt.Sprintf("expect/%d/queue/%%d", last), all, len(c.CropsForAssign)*method.QueueLength/t.batch); err != nil {
+			return err
+		}
 	}
 	if rank != 0 {
 		return b.Sync()
@@ -342,9 +379,52 @@ func (t *trace) rank(comm dist.Comm, net *nn.Network, weights, buffers []float32
 	return t.features(model, cfg, last)
 }
 
+// loss brings together the ranks' losses of a step. Of several that share a case of one
+// rank, its loss is their mean.
+func (t *trace) loss(comm dist.Comm, step int, own float64) error {
+	all := make([]float64, t.ranks)
+	all[comm.Rank()] = own
+	if err := comm.AllReduce64(all, dist.Sum); err != nil || comm.Rank() > 0 {
+		return err
+	}
+	if t.ranks != t.c.Ranks {
+		mean := 0.0
+		for _, l := range all {
+			mean += l / float64(len(all))
+		}
+		all = []float64{mean}
+	}
+	t.losses[step] = all
+	return nil
+}
+
+// merge brings all ranks' x to rank 0, under a name with the case's rank. x has pieces,
+// each with a row for every image of the batch; ranks that share a case of one rank have
+// its images in their order.
+func (t *trace) merge(comm dist.Comm, name string, x []float32, pieces int) error {
+	all := make([]float32, t.ranks*len(x))
+	if err := comm.AllGather(all, x); err != nil || comm.Rank() > 0 {
+		return err
+	}
+	if t.ranks == t.c.Ranks {
+		for r := range t.ranks {
+			t.put(fmt.Sprintf(name, r), all[r*len(x):][:len(x)])
+		}
+		return nil
+	}
+	one, piece := make([]float32, 0, len(all)), len(x)/pieces
+	for p := range pieces {
+		for r := range t.ranks {
+			one = append(one, all[r*len(x)+p*piece:][:piece]...)
+		}
+	}
+	t.put(fmt.Sprintf(name, 0), one)
+	return nil
+}
+
 // features runs the first crop of the first step in evaluation mode.
 func (t *trace) features(model *engine.Model, cfg engine.Config, last int) error {
-	cfg.Train, cfg.Comm = false, nil
+	cfg.Train, cfg.Comm, cfg.Batch = false, nil, t.c.BatchPerRank
 	cfg.Groups = []engine.Group{{Count: 1, Size: t.c.Crops[0].Size}}
 	plan, err := engine.Compile(model, cfg)
 	if err != nil {
@@ -373,10 +453,15 @@ func (t *trace) feed(plan *engine.Plan, step, rank int) error {
 		count := plan.Groups()[g].Count
 		one := len(buf) / count
 		for i := range count {
-			x, err := t.tensor(fmt.Sprintf("input/%d/%d/%d", step, rank, crop), one)
+			of, part := rank, 0 // the case's rank, and which of its batch's parts
+			if t.ranks != t.c.Ranks {
+				of, part = 0, rank
+			}
+			x, err := t.tensor(fmt.Sprintf("input/%d/%d/%d", step, of, crop), one*t.c.BatchPerRank/t.batch)
 			if err != nil {
 				return err
 			}
+			x = x[part*one:][:one]
 			shape := append([]int{in.Shape[0] / count}, in.Shape[1:]...)
 			toNHWC(buf[i*one:(i+1)*one], x, shape)
 			crop++

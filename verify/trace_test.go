@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -177,6 +179,33 @@ func TestTraceNoticesWhatIsWrong(t *testing.T) {
 		}
 		if !failed || r.Pass {
 			t.Errorf("%s: %s passes", name, tc.fails)
+		}
+	}
+}
+
+// A case of one rank is what several ranks do that share its batch.
+func TestRanksShareATrace(t *testing.T) {
+	b := backends(t)["cpu"]
+	if b == nil {
+		b = backends(t)["ref"]
+	}
+	for _, dir := range traces(t) {
+		for _, ranks := range []int{2, 3, 4} {
+			t.Run(fmt.Sprintf("%s/%d", filepath.Base(dir), ranks), func(t *testing.T) {
+				r, err := Trace(dir, Options{NewBackend: b, Precision: op.Float32, Ranks: ranks})
+				var unfit *Unfit
+				if errors.As(err, &unfit) {
+					t.Skip(unfit)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, q := range r.Quantities {
+					if !q.Pass {
+						t.Errorf("step %d %s: deviation %.2g at %s, limit %.2g", q.Step, q.Kind, q.Deviation, q.Worst, q.Limit)
+					}
+				}
+			})
 		}
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -21,7 +20,7 @@ const (
 	exitOK          = 0
 	exitFailed      = 1   // the work failed, or a check did not pass
 	exitUsage       = 2   // flags or arguments are off
-	exitInterrupted = 130 // Ctrl-C: saved, resumable
+	exitInterrupted = 130 // Ctrl-C, SIGTERM, SIGUSR1: saved, resumable
 )
 
 // hinted is an error with a line that says what to do next.
@@ -51,7 +50,7 @@ func main() {
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), stopSignals...)
 	defer stop()
 	// A second signal ends the process the ordinary way.
 	context.AfterFunc(ctx, stop)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"swav/checkpoint"
 	"swav/config"
 	"swav/dataset"
 	"swav/datatool"
@@ -22,8 +23,9 @@ import (
 const shownViews = 8
 
 func newTrain() *cobra.Command {
-	var recipe, data, dir, init string
-	var resume, dryRun bool
+	var recipe, data, dir, init, resumed string
+	var dryRun bool
+	var ranks int
 	var set []string
 	var budget time.Duration
 	c := &cobra.Command{
@@ -55,16 +57,33 @@ data, the machine and --time, and prints why.
 --init starts from weights of another training: backbone, and projection head and
 prototypes where they fit. Optimizer and schedule start afresh.
 
-Ctrl-C saves and leaves; --resume goes on exactly where the run stopped. Exit
-status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
+Ctrl-C, SIGTERM and SIGUSR1 save and leave; --resume goes on exactly where the run
+stopped, on any number of ranks. Exit status 0: done, 1: failed, 2: wrong usage, 130:
+interrupted and saved.`,
 		Example: `  swav train --recipe auto --data ~/photos --run runs/photos --time 30m
   swav train --recipe cifar10 --data ~/cifar10 --run runs/c10 --set optim.lr=2e-3
   swav train --data 's3://bucket/data-{000000..000123}.tar' --run runs/s3 --time 8h
   tar cf - photos | swav train --data - --run runs/stream --time 1h
   swav train --init swav_800ep_pretrain.pth.tar --recipe swav_200ep_bs256 --data ~/photos --run runs/more
   swav train --resume --run runs/c10`,
-		Args: withUsage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
+		Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 && args[0] == resumeAuto && resumed == resumeYes {
+				resumed, args = resumeAuto, nil // --resume auto, without the equals sign
+			}
+			if err := withUsage(cobra.NoArgs)(c, args); err != nil {
+				return err
+			}
+			resume, err := resumes(resumed, dir)
+			if err != nil {
+				return err
+			}
+			if resumed == resumeAuto && resume {
+				recipe, data, init, set, budget = "", "", "", nil, 0 // said for the start
+			}
+			if ranks < 0 {
+				return usageError{hint(fmt.Errorf("--ranks %d", ranks), "say how many ranks train within this process, such as --ranks 2")}
+			}
 			if dryRun {
 				scratch, err := os.MkdirTemp("", "swav-dry-run-")
 				if err != nil {
@@ -85,7 +104,7 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 			if init != "" && resume {
 				return usageError{hint(errors.New("--init with --resume: a resumed run has its weights"), "leave --init out, or start a new --run")}
 			}
-			o := train.Options{Data: data, Dir: dir, Init: init, Resume: resume, DryRun: dryRun}
+			o := train.Options{Data: data, Dir: dir, Init: init, Resume: resume, DryRun: dryRun, Ranks: ranks}
 			if recipe != "" || !resume {
 				var err error
 				if o.Recipe, o.Notes, err = chooseRecipe(c, recipe, data, budget, set); err != nil {
@@ -99,7 +118,7 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 				return datatool.Preview(c.Context(), src, r, datatool.PreviewOptions{Images: shownViews, Seed: r.Train.Seed})
 			}
 			o.Log = log
-			_, err := train.Run(c.Context(), o)
+			_, err = train.Run(c.Context(), o)
 			log.Ended(err)
 			err = errors.Join(err, log.Close())
 			var bad *config.Error
@@ -118,11 +137,31 @@ status 0: done, 1: failed, 2: wrong usage, 130: interrupted and saved.`,
 	f.StringVar(&data, "data", "", "images: folder, list, shards, URLs of shards, idx files, CIFAR batches, or a stream (- for standard input)")
 	f.StringVar(&dir, "run", "", "run directory (required)")
 	f.StringVar(&init, "init", "", "weights to start from: a PyTorch checkpoint (the original's, torchvision's, VISSL's, lightly's), safetensors, or a run")
-	f.BoolVar(&resume, "resume", false, "go on with the run in --run")
+	f.StringVar(&resumed, "resume", "", "go on with the run in --run; auto: if there is one, otherwise start it")
+	f.Lookup("resume").NoOptDefVal = resumeYes
+	f.IntVar(&ranks, "ranks", 0, "train as so many ranks within this process, which share its processors")
 	f.StringArrayVar(&set, "set", nil, "change a key of the recipe: KEY=VALUE; may be repeated")
 	f.BoolVar(&dryRun, "dry-run", false, "print what would run and the memory that it takes, then leave; no run directory is written")
 	f.DurationVar(&budget, "time", 0, "with auto: how long the run may take, such as 30m or 8h (default 30m)")
 	return c
+}
+
+// What --resume takes: nothing, or auto.
+const (
+	resumeYes  = "yes"
+	resumeAuto = "auto"
+)
+
+// resumes tells whether a run is to be gone on with.
+func resumes(how, dir string) (bool, error) {
+	switch how {
+	case "", resumeYes:
+		return how == resumeYes, nil
+	case resumeAuto:
+		_, err := checkpoint.Latest(dir)
+		return err == nil, nil
+	}
+	return false, usageError{hint(fmt.Errorf("--resume %s", how), "--resume goes on with a run; --resume=auto starts it where there is none")}
 }
 
 // chooseRecipe loads a recipe, or has auto choose one, and sets the user's keys.

@@ -1,0 +1,17 @@
+//go:build !(linux && cgo)
+
+package mpi
+
+import (
+	"errors"
+
+	"swav/dist"
+)
+
+// World is the group of all ranks of a launcher.
+type World struct{ dist.Comm }
+
+// Open fails: this binary was built without C.
+func Open(Library) (*World, error) {
+	return nil, errors.New("this binary was built without cgo, which MPI takes: build it by `make build` on Linux, or run one process with --ranks")
+}
