@@ -42,7 +42,7 @@ func runLocal(ctx context.Context, o Options) (*Outcome, error) {
 			own := o
 			own.Comm = c
 			if r > 0 {
-				own.Log = Quiet(o.Log)
+				own.Log = Quiet(o.Log.Skip)
 			}
 			outs[r], errs[r] = runRank(ctx, own)
 			_ = c.Close()
@@ -99,11 +99,13 @@ func runRank(ctx context.Context, o Options) (out *Outcome, err error) {
 func (t *run) root() bool { return t.comm.Rank() == 0 }
 
 // quiet is the Observer of ranks other than 0.
-type quiet struct{ Observer }
+type quiet struct{ skip func(id string, err error) }
 
-// Quiet passes on only what the ranks beside rank 0 have to tell: images that they could
-// not read.
-func Quiet(log Observer) Observer { return quiet{log} }
+// Quiet is an Observer that passes on only what the ranks beside rank 0 have to tell:
+// images that they could not read.
+func Quiet(skip func(id string, err error)) Observer { return quiet{skip} }
+
+func (q quiet) Skip(id string, err error) { q.skip(id, err) }
 
 func (quiet) Start(Start) error          { return nil }
 func (quiet) Step(*StepRecord) error     { return nil }

@@ -143,7 +143,7 @@ func TestRanksAgreeToStop(t *testing.T) {
 	var wg sync.WaitGroup
 	for r, c := range dist.Local(3) {
 		wg.Go(func() {
-			o := Options{Recipe: recipe(t), Data: data, Dir: dir, Comm: c, Log: Quiet(log)}
+			o := Options{Recipe: recipe(t), Data: data, Dir: dir, Comm: c, Log: Quiet(log.Skip)}
 			its := context.Background()
 			if r == 0 {
 				o.Log, its = stopping{log, 3, cancel}, ctx
@@ -200,7 +200,7 @@ func TestRanksFailTogether(t *testing.T) {
 	log := NewRunLog(&strings.Builder{}, &strings.Builder{}, dir)
 	for r, c := range dist.Local(2) {
 		wg.Go(func() {
-			o := Options{Recipe: recipe(t), Data: data, Dir: dir, Comm: c, Log: Quiet(log)}
+			o := Options{Recipe: recipe(t), Data: data, Dir: dir, Comm: c, Log: Quiet(log.Skip)}
 			if r == 1 {
 				o.Comm = broken{c}
 			}

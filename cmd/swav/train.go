@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"image"
@@ -16,6 +17,7 @@ import (
 	"swav/config"
 	"swav/dataset"
 	"swav/datatool"
+	"swav/dist/join"
 	"swav/train"
 )
 
@@ -68,68 +70,79 @@ interrupted and saved.`,
   swav train --resume --run runs/c10`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 1 && args[0] == resumeAuto && resumed == resumeYes {
-				resumed, args = resumeAuto, nil // --resume auto, without the equals sign
-			}
-			if err := withUsage(cobra.NoArgs)(c, args); err != nil {
-				return err
-			}
-			resume, err := resumes(resumed, dir)
-			if err != nil {
-				return err
-			}
-			if resumed == resumeAuto && resume {
-				recipe, data, init, set, budget = "", "", "", nil, 0 // said for the start
-			}
-			if ranks < 0 {
-				return usageError{hint(fmt.Errorf("--ranks %d", ranks), "say how many ranks train within this process, such as --ranks 2")}
-			}
-			if dryRun {
-				scratch, err := os.MkdirTemp("", "swav-dry-run-")
+			return joined(c.Context(), func(g *join.Group) error {
+				if g != nil && g.Rank() > 0 {
+					return otherRank(c.Context(), g, c.ErrOrStderr())
+				}
+				if len(args) == 1 && args[0] == resumeAuto && resumed == resumeYes {
+					resumed, args = resumeAuto, nil // --resume auto, without the equals sign
+				}
+				if err := withUsage(cobra.NoArgs)(c, args); err != nil {
+					return err
+				}
+				resume, err := resumes(resumed, dir)
 				if err != nil {
 					return err
 				}
-				defer os.RemoveAll(scratch)
-				dir, resume = scratch, false
-			}
-			if dir == "" {
-				return usageError{hint(errors.New("no run directory given"), "add --run DIR: everything is written there")}
-			}
-			if data == "" && !resume {
-				return usageError{hint(errors.New("no data given"), "add --data FOLDER")}
-			}
-			if budget < 0 || budget > 0 && !strings.EqualFold(recipe, "auto") && recipe != "" {
-				return usageError{hint(fmt.Errorf("--time %v with --recipe %s", budget, recipe), "--time belongs to --recipe auto; other recipes say their length by train.epochs or train.steps")}
-			}
-			if init != "" && resume {
-				return usageError{hint(errors.New("--init with --resume: a resumed run has its weights"), "leave --init out, or start a new --run")}
-			}
-			o := train.Options{Data: data, Dir: dir, Init: init, Resume: resume, DryRun: dryRun, Ranks: ranks}
-			if recipe != "" || !resume {
-				var err error
-				if o.Recipe, o.Notes, err = chooseRecipe(c, recipe, data, budget, set); err != nil {
-					return err
+				if resumed == resumeAuto && resume {
+					recipe, data, init, set, budget = "", "", "", nil, 0 // said for the start
 				}
-			} else if len(set) > 0 {
-				return usageError{hint(errors.New("--set with --resume: a resumed run keeps its recipe"), "to change it, edit recipe.toml in the run directory, or start a new --run")}
-			}
-			log := train.NewRunLog(c.OutOrStdout(), c.ErrOrStderr(), dir)
-			log.Views = func(src dataset.Source, r *config.Recipe) (image.Image, error) {
-				return datatool.Preview(c.Context(), src, r, datatool.PreviewOptions{Images: shownViews, Seed: r.Train.Seed})
-			}
-			o.Log = log
-			_, err = train.Run(c.Context(), o)
-			log.Ended(err)
-			err = errors.Join(err, log.Close())
-			var bad *config.Error
-			switch {
-			case errors.Is(err, train.ErrInterrupted):
-				fmt.Fprintf(c.ErrOrStderr(), "swav: interrupted; go on with: swav train --resume --run %s\n", dir)
-				return c.Context().Err()
-			case errors.As(err, &bad):
-				return usageError{err}
-			}
-			return advise(err)
+				if ranks < 0 {
+					return usageError{hint(fmt.Errorf("--ranks %d", ranks), "say how many ranks train within this process, such as --ranks 2")}
+				}
+				if dryRun {
+					scratch, err := os.MkdirTemp("", "swav-dry-run-")
+					if err != nil {
+						return err
+					}
+					defer os.RemoveAll(scratch)
+					dir, resume = scratch, false
+				}
+				if dir == "" {
+					return usageError{hint(errors.New("no run directory given"), "add --run DIR: everything is written there")}
+				}
+				if data == "" && !resume {
+					return usageError{hint(errors.New("no data given"), "add --data FOLDER")}
+				}
+				if budget < 0 || budget > 0 && !strings.EqualFold(recipe, "auto") && recipe != "" {
+					return usageError{hint(fmt.Errorf("--time %v with --recipe %s", budget, recipe), "--time belongs to --recipe auto; other recipes say their length by train.epochs or train.steps")}
+				}
+				if init != "" && resume {
+					return usageError{hint(errors.New("--init with --resume: a resumed run has its weights"), "leave --init out, or start a new --run")}
+				}
+				o := train.Options{Data: data, Dir: dir, Init: init, Resume: resume, DryRun: dryRun, Ranks: ranks}
+				if g != nil {
+					if ranks > 0 {
+						return usageError{hint(fmt.Errorf("--ranks %d under a launcher that has started %d ranks", ranks, g.Size()), "leave --ranks out")}
+					}
+					o.Comm, o.Place = g, g.Place
+				}
+				if recipe != "" || !resume {
+					var err error
+					if o.Recipe, o.Notes, err = chooseRecipe(c, recipe, data, budget, set); err != nil {
+						return err
+					}
+				} else if len(set) > 0 {
+					return usageError{hint(errors.New("--set with --resume: a resumed run keeps its recipe"), "to change it, edit recipe.toml in the run directory, or start a new --run")}
+				}
+				log := train.NewRunLog(c.OutOrStdout(), c.ErrOrStderr(), dir)
+				log.Views = func(src dataset.Source, r *config.Recipe) (image.Image, error) {
+					return datatool.Preview(c.Context(), src, r, datatool.PreviewOptions{Images: shownViews, Seed: r.Train.Seed})
+				}
+				o.Log = log
+				_, err = train.Run(c.Context(), o)
+				log.Ended(err)
+				err = errors.Join(err, log.Close())
+				var bad *config.Error
+				switch {
+				case errors.Is(err, train.ErrInterrupted):
+					fmt.Fprintf(c.ErrOrStderr(), "swav: interrupted; go on with: swav train --resume --run %s\n", dir)
+					return context.Canceled
+				case errors.As(err, &bad):
+					return usageError{err}
+				}
+				return advise(err)
+			})
 		},
 	}
 	f := c.Flags()

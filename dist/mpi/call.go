@@ -41,12 +41,14 @@ type operation struct {
 	pin runtime.Pinner
 }
 
-func at[T any](o *operation, x []T) unsafe.Pointer {
+// at is the address of x, as a number: x may be part of an object that holds Go's own
+// pointers, which no pointer given to C may lead to.
+func at[T any](o *operation, x []T) C.uintptr_t {
 	if len(x) == 0 {
-		return nil
+		return 0
 	}
 	o.pin.Pin(&x[0])
-	return unsafe.Pointer(&x[0])
+	return C.uintptr_t(uintptr(unsafe.Pointer(&x[0])))
 }
 
 // run does an operation and waits for it.

@@ -20,8 +20,7 @@ enum shim_op { SHIM_SUM, SHIM_MAX };
 struct shim_operation {
 	enum shim_call call;
 	int comm;
-	const void *from;
-	void *to;
+	uintptr_t from, to; // addresses
 	int count;
 	enum shim_type type;
 	enum shim_op op;

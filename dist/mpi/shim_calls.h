@@ -87,19 +87,21 @@ static int F(split)(int comm, int color, int key, int to, int *rank, int *size, 
 static int F(start)(const struct shim_operation *o, int request, char *err) {
 	const H comm = F(comms)[o->comm], type = F(types)[o->type];
 	H *r = &F(requests)[request];
+	const void *from = (const void *)o->from;
+	void *to = (void *)o->to;
 	int code = 0;
 	switch (o->call) {
 	case SHIM_ALLREDUCE:
-		code = F(call).iallreduce(in_place, o->to, o->count, type, F(ops)[o->op], comm, r);
+		code = F(call).iallreduce(in_place, to, o->count, type, F(ops)[o->op], comm, r);
 		break;
 	case SHIM_ALLGATHER:
-		code = F(call).iallgather(o->from, o->count, type, o->to, o->count, type, comm, r);
+		code = F(call).iallgather(from, o->count, type, to, o->count, type, comm, r);
 		break;
 	case SHIM_ALLTOALL:
-		code = F(call).ialltoall(o->from, o->count, type, o->to, o->count, type, comm, r);
+		code = F(call).ialltoall(from, o->count, type, to, o->count, type, comm, r);
 		break;
 	case SHIM_BROADCAST:
-		code = F(call).ibcast(o->to, o->count, type, o->root, comm, r);
+		code = F(call).ibcast(to, o->count, type, o->root, comm, r);
 		break;
 	case SHIM_BARRIER:
 		code = F(call).ibarrier(comm, r);

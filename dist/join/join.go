@@ -1,0 +1,170 @@
+// Package join brings the ranks that a launcher has started together: MPI moves the
+// numbers, package watch tells who is lost, and the ranks of one host share out its
+// processors.
+package join
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"strings"
+	"time"
+
+	"swav/dist"
+	"swav/dist/watch"
+)
+
+// engine is what moves the numbers: an mpi.World.
+type engine interface {
+	dist.Comm
+	Library() string
+	BroadcastText(text string, root int) (string, error)
+	OnAbort(func(error))
+	Fail(error)
+}
+
+// Group is this process's end of a group of processes. Its Close leaves in order, and
+// comes after the last call of every rank.
+type Group struct {
+	dist.Comm
+	engine engine
+	watch  *watch.Watch // nil: a group of one
+	share  share
+}
+
+// share is this rank's part of the processors that it may use.
+type share struct{ index, of int }
+
+// Options are for tests; the zero value is what users get.
+type Options struct {
+	Interval, Patience time.Duration // of package watch
+}
+
+// group makes a Group of an engine whose ranks have met.
+func group(ctx context.Context, e engine, o Options) (*Group, error) {
+	g := &Group{Comm: e, engine: e, share: share{0, 1}}
+	if e.Size() == 1 {
+		return g, nil
+	}
+	cfg := watch.Config{Rank: e.Rank(), Size: e.Size(), Interval: o.Interval, Patience: o.Patience}
+	var address string
+	if e.Rank() == 0 {
+		var err error
+		if cfg.Hub, err = watch.Listen(0); err != nil {
+			return nil, err
+		}
+		address = cfg.Hub.Address()
+	}
+	var err error
+	if cfg.Address, err = e.BroadcastText(address, 0); err != nil {
+		return nil, err
+	}
+	if g.watch, err = watch.Start(ctx, cfg); err != nil {
+		return nil, err
+	}
+	e.OnAbort(func(err error) { g.watch.Abort(cause(err)) })
+	go func() {
+		<-g.watch.Failed()
+		if err := g.watch.Err(); err != nil {
+			e.Fail(err)
+		}
+	}()
+	if g.share, err = neighbours(e); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// cause takes off what an engine puts before an error: package watch names the rank.
+func cause(err error) error {
+	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "rank ") {
+		return inner
+	}
+	return err
+}
+
+// neighbours finds the ranks that may use the same processors of the same host.
+func neighbours(c dist.Comm) (share, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return share{}, fmt.Errorf("the host's name: %w", err)
+	}
+	h := fnv.New64a()
+	fmt.Fprintln(h, host, processors())
+	// Four whole numbers below 2^16, which every engine keeps.
+	sum := h.Sum64()
+	own := []float32{float32(sum & 0xffff), float32(sum >> 16 & 0xffff), float32(sum >> 32 & 0xffff), float32(sum >> 48)}
+	all := make([]float32, len(own)*c.Size())
+	if err := c.AllGather(all, own); err != nil {
+		return share{}, err
+	}
+	s := share{}
+	for r := range c.Size() {
+		if [4]float32(all[4*r:]) != [4]float32(own) {
+			continue
+		}
+		if s.of++; r < c.Rank() {
+			s.index++
+		}
+	}
+	return s, nil
+}
+
+// Describe is the engine and who is there, for people.
+func (g *Group) Describe() string { return g.engine.Library() }
+
+// Report tells the others, with the next sign of life, how far this rank is.
+func (g *Group) Report(step int, wait time.Duration) {
+	if g.watch != nil {
+		g.watch.Report(step, wait)
+	}
+}
+
+// Why is the reason for which the group failed, nil if it has not: of type *watch.Lost.
+func (g *Group) Why() error {
+	if g.watch == nil {
+		return nil
+	}
+	return g.watch.Err()
+}
+
+// Speaks tells whether this rank is the one that tells people what has happened: the
+// lowest that is still there.
+func (g *Group) Speaks() bool { return g.watch == nil || g.watch.Speaker() }
+
+// Place puts the calling thread, and those that it starts, on this rank's share of the
+// processors and returns how many these are.
+func (g *Group) Place(int) (threads int, err error) {
+	mine := part(processors(), g.share.index, g.share.of)
+	if g.share.of > 1 && len(mine) > 0 {
+		if err := pin(mine); err != nil {
+			return 0, err
+		}
+	}
+	return max(1, len(mine)), nil
+}
+
+// part is the i-th of n parts of a list. Where there are more parts than elements,
+// several parts have the same one.
+func part(all []int, i, n int) []int {
+	if len(all) < n {
+		if len(all) == 0 {
+			return nil
+		}
+		at := i * len(all) / n
+		return all[at : at+1]
+	}
+	return all[i*len(all)/n : (i+1)*len(all)/n]
+}
+
+// Close leaves the group. After a failure it only lets go of what is this process's own.
+func (g *Group) Close() error {
+	if g.watch == nil {
+		return g.engine.Close()
+	}
+	g.watch.Leave()
+	err := g.engine.Close()
+	return errors.Join(err, g.watch.Close())
+}
