@@ -11,6 +11,7 @@ import (
 	"swav/dist/join"
 	"swav/dist/launch"
 	"swav/dist/mpi"
+	"swav/dist/watch"
 	"swav/train"
 )
 
@@ -18,6 +19,11 @@ import (
 // process; without a launcher, with nil.
 func joined(ctx context.Context, run func(g *join.Group) error) error {
 	g, err := openGroup(ctx)
+	var lost *watch.Lost
+	if errors.As(err, &lost) && lost.Aborted { // another was through already, and says what stopped it
+		time.Sleep(partingTime)
+		return errNotPassed
+	}
 	if err != nil {
 		return err
 	}
@@ -25,7 +31,7 @@ func joined(ctx context.Context, run func(g *join.Group) error) error {
 		return run(nil)
 	}
 	err = run(g)
-	if err != nil && !errors.Is(err, train.ErrInterrupted) && !errors.Is(err, context.Canceled) {
+	if err != nil && !errors.Is(err, errNotPassed) && !errors.Is(err, context.Canceled) {
 		g.Abort(err)
 		return parting(g, err)
 	}
