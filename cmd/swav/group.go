@@ -72,7 +72,13 @@ func openGroup(ctx context.Context) (*join.Group, error) {
 	case mpi.MPICH:
 		return join.MPI(ctx, mpi.MPICH, join.Options{})
 	}
-	return nil, hint(fmt.Errorf("%v, which does not say how the ranks meet", w), "start them by mpirun -n %d swav …", w.Size)
+	if w.Master == "" || w.Port == 0 {
+		return nil, hint(fmt.Errorf("%v, which does not say where the ranks meet", w), "set MASTER_ADDR and MASTER_PORT to a free port of rank 0's host, or start the ranks by mpirun -n %d swav …", w.Size)
+	}
+	if w.Rank == 0 {
+		fmt.Fprintf(os.Stderr, "swav: %v: waiting for all ranks at port %d\n", w, w.Port)
+	}
+	return join.Variables(ctx, w.Master, w.Port, w.Rank, w.Size, join.Options{})
 }
 
 // library is the MPI that a launcher speaks to, Any if it speaks to none.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -131,6 +133,37 @@ func TestMPITraces(t *testing.T) {
 		if err := cmd.Run(); err != nil || strings.Count(out.String(), ": pass\n") != len(traces) {
 			t.Errorf("%d ranks: %v\n%s", ranks, err, out)
 		}
+	}
+}
+
+// Ranks that know each other by torchrun's variables alone.
+func TestMPIByVariables(t *testing.T) {
+	if _, err := exec.LookPath("mpirun.mpich"); err != nil {
+		t.Skip("there is no MPICH: make test-mpi installs it")
+	}
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	run := filepath.Join(t.TempDir(), "run")
+	args := append([]string{"train", "--run", run}, mpiData(t, 20)...)
+	var outs [2][]byte
+	var errs [2]error
+	var wg sync.WaitGroup
+	for r := range outs {
+		wg.Go(func() {
+			cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+			cmd.Env = append(os.Environ(), asCommand+"=1", fmt.Sprintf("RANK=%d", r), "WORLD_SIZE=2", fmt.Sprintf("LOCAL_RANK=%d", r), "MASTER_ADDR=localhost", fmt.Sprintf("MASTER_PORT=%d", port))
+			outs[r], errs[r] = cmd.CombinedOutput()
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs[:]...); err != nil || len(metricsOf(t, run)) != 20 || !strings.Contains(string(outs[0]), "done in") || len(outs[1]) > 0 {
+		t.Errorf("%v\n%s\n%s", err, outs[0], outs[1])
 	}
 }
 
