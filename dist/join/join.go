@@ -130,9 +130,16 @@ func (g *Group) Why() error {
 	return g.watch.Err()
 }
 
-// Speaks tells whether this rank is the one that tells people what has happened: the
-// lowest that is still there.
-func (g *Group) Speaks() bool { return g.watch == nil || g.watch.Speaker() }
+// Speaks tells whether this rank is the one that tells people what has happened: rank 0,
+// or rank 1 where rank 0 is lost. (Who is still there may be seen differently by ranks
+// that end one after another.)
+func (g *Group) Speaks() bool {
+	var lost *watch.Lost
+	if errors.As(g.Why(), &lost) && lost.Rank == 0 && !lost.Aborted {
+		return g.Rank() == 1
+	}
+	return g.Rank() == 0
+}
 
 // Place puts the calling thread, and those that it starts, on this rank's share of the
 // processors and returns how many these are.
