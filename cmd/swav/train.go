@@ -18,6 +18,7 @@ import (
 	"swav/dataset"
 	"swav/datatool"
 	"swav/dist/join"
+	"swav/internal/numa"
 	"swav/train"
 )
 
@@ -125,6 +126,9 @@ interrupted and saved.`,
 				} else if len(set) > 0 {
 					return usageError{hint(errors.New("--set with --resume: a resumed run keeps its recipe"), "to change it, edit recipe.toml in the run directory, or start a new --run")}
 				}
+				if g == nil {
+					within(&o, numa.Here(), reportNote(c))
+				}
 				log := train.NewRunLog(c.OutOrStdout(), c.ErrOrStderr(), dir)
 				log.Views = func(src dataset.Source, r *config.Recipe) (image.Image, error) {
 					return datatool.Preview(c.Context(), src, r, datatool.PreviewOptions{Images: shownViews, Seed: r.Train.Seed})
@@ -152,7 +156,7 @@ interrupted and saved.`,
 	f.StringVar(&init, "init", "", "weights to start from: a PyTorch checkpoint (the original's, torchvision's, VISSL's, lightly's), safetensors, or a run")
 	f.StringVar(&resumed, "resume", "", "go on with the run in --run; auto: if there is one, otherwise start it")
 	f.Lookup("resume").NoOptDefVal = resumeYes
-	f.IntVar(&ranks, "ranks", 0, "train as so many ranks within this process, which share its processors")
+	f.IntVar(&ranks, "ranks", 0, "train as so many ranks within this process; 0: one for each NUMA node, where the batch divides")
 	f.StringArrayVar(&set, "set", nil, "change a key of the recipe: KEY=VALUE; may be repeated")
 	f.BoolVar(&dryRun, "dry-run", false, "print what would run and the memory that it takes, then leave; no run directory is written")
 	f.DurationVar(&budget, "time", 0, "with auto: how long the run may take, such as 30m or 8h (default 30m)")
