@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"swav/checkpoint"
+	"swav/checkpoint/mirror"
 	"swav/config"
 	"swav/dataset"
 	"swav/datatool"
@@ -26,7 +27,7 @@ import (
 const shownViews = 8
 
 func newTrain() *cobra.Command {
-	var recipe, data, dir, init, resumed string
+	var recipe, data, dir, init, resumed, copies string
 	var dryRun bool
 	var ranks int
 	var set []string
@@ -81,6 +82,13 @@ interrupted and saved.`,
 				if err := withUsage(cobra.NoArgs)(c, args); err != nil {
 					return err
 				}
+				var store *mirror.Mirror
+				if copies != "" && !dryRun {
+					var err error
+					if store, err = fetchRun(c, copies, dir, resumed); err != nil {
+						return err
+					}
+				}
 				resume, err := resumes(resumed, dir)
 				if err != nil {
 					return err
@@ -134,7 +142,15 @@ interrupted and saved.`,
 					return datatool.Preview(c.Context(), src, r, datatool.PreviewOptions{Images: shownViews, Seed: r.Train.Seed})
 				}
 				o.Log = log
+				var copying *mirror.Follower
+				if store != nil {
+					copying = store.Follow(dir, func(err error) { log.Warn(fmt.Sprintf("%v; the run goes on", err)) })
+					o.Written = copying.Written
+				}
 				_, err = train.Run(c.Context(), o)
+				if copying != nil {
+					err = errors.Join(err, sendLast(c, copying))
+				}
 				log.Ended(err)
 				err = errors.Join(err, log.Close())
 				var bad *config.Error
@@ -158,6 +174,7 @@ interrupted and saved.`,
 	f.Lookup("resume").NoOptDefVal = resumeYes
 	f.IntVar(&ranks, "ranks", 0, "train as so many ranks within this process; 0: one for each NUMA node, where the batch divides")
 	f.StringArrayVar(&set, "set", nil, "change a key of the recipe: KEY=VALUE; may be repeated")
+	f.StringVar(&copies, "mirror", "", "keep a copy of the run and its newest checkpoint at s3://BUCKET/PREFIX; --resume fetches it where the run is not here")
 	f.BoolVar(&dryRun, "dry-run", false, "print what would run and the memory that it takes, then leave; no run directory is written")
 	f.DurationVar(&budget, "time", 0, "with auto: how long the run may take, such as 30m or 8h (default 30m)")
 	return c
@@ -179,6 +196,40 @@ func resumes(how, dir string) (bool, error) {
 		return err == nil, nil
 	}
 	return false, usageError{hint(fmt.Errorf("--resume %s", how), "--resume goes on with a run; --resume=auto starts it where there is none")}
+}
+
+// fetchRun opens a mirror and brings the run from there, where it is to be resumed and is
+// not here or is older here.
+func fetchRun(c *cobra.Command, place, dir, resumed string) (*mirror.Mirror, error) {
+	m, err := mirror.Open(place)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if resumed == "" || dir == "" {
+		return m, nil
+	}
+	note := reportNote(c)
+	note("looking for the run at " + m.String())
+	fetched, err := m.Pull(c.Context(), dir)
+	if fetched {
+		note("fetched the run from " + m.String())
+	}
+	return m, err
+}
+
+// lastCopy is how long the end of a run waits for its copy; after Ctrl-C, and before a
+// scheduler's limit, there is less time.
+const lastCopy = 60 * time.Second
+
+// sendLast copies what the end of a run has written.
+func sendLast(c *cobra.Command, f *mirror.Follower) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), lastCopy)
+	defer cancel()
+	err := f.Close(ctx)
+	if errors.Is(err, checkpoint.ErrNone) {
+		return nil // it ended before there was anything to copy
+	}
+	return err
 }
 
 // chooseRecipe loads a recipe, or has auto choose one, and sets the user's keys.
