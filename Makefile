@@ -24,6 +24,15 @@ test: ## all tests, with and without cgo
 	CGO_ENABLED=0 $(GO) build ./...
 	CGO_ENABLED=0 $(GO) test -short ./...
 
+.PHONY: test-mpi soak
+test-mpi: ## install Open MPI and MPICH; ranks, reference traces, killed and stopped runs
+	@scripts/deps build mpi fashion-mnist
+	$(GO) test -count=1 ./dist/...
+	SWAV_TEST_KILLS=$(or $(KILLS),20) $(GO) test -count=1 -timeout 60m -run MPI ./cmd/swav
+
+soak: ## kill, stop and cut off ranks, 100 times
+	@$(MAKE) --no-print-directory test-mpi KILLS=100
+
 fuzz: ## every fuzz target for some seconds
 	@scripts/fuzz 3
 

@@ -57,6 +57,10 @@ type Comm interface {
 	// handle's Wait returns. Reductions complete in the order of their start.
 	// An engine with nothing to overlap may reduce at once.
 	StartAllReduce32(x []float32, op Op) Handle
+	// Split makes groups of the ranks that give the same color, which is not negative, in
+	// rank order, and returns this rank's end of its own. Groups work independently of
+	// each other; an Abort on any of them, or on c, ends all.
+	Split(color int) (Comm, error)
 	// Abort tells all ranks that this one cannot go on and why. The first Abort
 	// of a group counts.
 	Abort(err error)

@@ -2,6 +2,7 @@ package dist
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -14,18 +15,49 @@ func Local(n int) []Comm {
 	if n == 1 {
 		return []Comm{Solo()}
 	}
-	g := &group{n: n, slots: make([]any, n), gone: make([]bool, n)}
-	g.cond = sync.NewCond(&g.mu)
+	g := newGroup(&family{}, n)
 	comms := make([]Comm, n)
 	for r := range comms {
-		comms[r] = &local{g: g, rank: r}
+		comms[r] = &local{g: g, rank: r, world: r}
 	}
 	return comms
+}
+
+// family is a group and all that were split off it: an abort ends all.
+type family struct {
+	mu     sync.Mutex
+	groups []*group
+	err    error
+}
+
+// abort keeps the first reason.
+func (f *family) abort(err error) {
+	f.mu.Lock()
+	if f.err == nil {
+		f.err = err
+	}
+	err = f.err
+	groups := slices.Clone(f.groups)
+	f.mu.Unlock() // a group that is being split holds its own lock and wants this one
+	for _, g := range groups {
+		g.abort(err)
+	}
+}
+
+func newGroup(f *family, n int) *group {
+	g := &group{family: f, n: n, slots: make([]any, n), gone: make([]bool, n)}
+	g.cond = sync.NewCond(&g.mu)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.groups = append(f.groups, g)
+	g.err = f.err
+	return g
 }
 
 // group is the meeting point: ranks leave a slice in their slot, the last to
 // arrive combines them in rank order, and all copy the result out.
 type group struct {
+	family  *family
 	mu      sync.Mutex
 	cond    *sync.Cond
 	n       int
@@ -38,8 +70,9 @@ type group struct {
 }
 
 type local struct {
-	g    *group
-	rank int
+	g     *group
+	rank  int
+	world int // rank in the group that all others were split off
 }
 
 func (l *local) Rank() int { return l.rank }
@@ -106,22 +139,42 @@ func combine[T number](slots []any, op Op) error {
 			return fmt.Errorf("all-reduce of %d elements on rank 0 and %d on rank %d", len(first), len(x), r)
 		}
 	}
-	for i := range first {
-		v := first[i]
-		for _, s := range slots[1:] {
-			w := s.([]T)[i]
-			if op == Sum {
-				v += w
-			} else {
-				v = max(v, w)
+	all := make([][]T, len(slots))
+	for r, s := range slots {
+		all[r] = s.([]T)
+	}
+	// All ranks wait, so that there is a processor for a part of the work of each.
+	part := max(leastPart, (len(first)+len(slots)-1)/len(slots))
+	var wg sync.WaitGroup
+	for from := part; from < len(first); from += part {
+		wg.Go(func() { combinePart(all, from, min(from+part, len(first)), op) })
+	}
+	combinePart(all, 0, min(part, len(first)), op)
+	wg.Wait()
+	return nil
+}
+
+// leastPart is how many elements are worth a goroutine.
+const leastPart = 1 << 14
+
+// combinePart combines the elements from up to to.
+func combinePart[T number](all [][]T, from, to int, op Op) {
+	first := all[0][from:to]
+	for _, x := range all[1:] {
+		x := x[from:to]
+		if op == Sum {
+			for i, v := range x {
+				first[i] += v
+			}
+		} else {
+			for i, v := range x {
+				first[i] = max(first[i], v)
 			}
 		}
-		first[i] = v
 	}
-	for _, s := range slots[1:] {
-		copy(s.([]T), first)
+	for _, x := range all[1:] {
+		copy(x[from:to], first)
 	}
-	return nil
 }
 
 func (l *local) AllReduce32(x []float32, op Op) error {
@@ -177,13 +230,48 @@ func (l *local) Barrier() error {
 // overlap with.
 func (l *local) StartAllReduce32(x []float32, op Op) Handle { return done{l.AllReduce32(x, op)} }
 
-func (l *local) Abort(err error) {
-	l.g.mu.Lock()
-	defer l.g.mu.Unlock()
-	if l.g.err == nil {
-		l.g.err = fmt.Errorf("rank %d stopped: %w", l.rank, err)
+// splitting is a rank's part in a split.
+type splitting struct {
+	color, world int
+	out          **local
+}
+
+func (l *local) Split(color int) (Comm, error) {
+	if err := checkColor(color); err != nil {
+		return nil, err
 	}
-	l.g.cond.Broadcast()
+	var part *local
+	err := l.meet("Split", splitting{color, l.world, &part}, func(slots []any) error {
+		members := map[int][]splitting{}
+		for _, s := range slots {
+			c := s.(splitting)
+			members[c.color] = append(members[c.color], c)
+		}
+		for _, m := range members {
+			g := newGroup(l.g.family, len(m))
+			for r, c := range m {
+				*c.out = &local{g: g, rank: r, world: c.world}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return part, nil
+}
+
+func (l *local) Abort(err error) {
+	l.g.family.abort(fmt.Errorf("rank %d stopped: %w", l.world, err))
+}
+
+func (g *group) abort(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err == nil {
+		g.err = err
+	}
+	g.cond.Broadcast()
 }
 
 func (l *local) Close() error {

@@ -9,7 +9,10 @@ import (
 // Solo is the group of one rank.
 func Solo() Comm { return &solo{} }
 
-type solo struct{ err atomic.Pointer[error] }
+type solo struct {
+	err    atomic.Pointer[error]
+	parent *solo // nil: not a part of another
+}
 
 func (*solo) Rank() int                               { return 0 }
 func (*solo) Size() int                               { return 1 }
@@ -33,7 +36,26 @@ func (s *solo) Broadcast(_ []float32, root int) error {
 	return s.alive()
 }
 
-func (s *solo) Abort(err error) { s.end(fmt.Errorf("rank 0 stopped: %w", err)) }
+func (s *solo) Split(color int) (Comm, error) {
+	if err := checkColor(color); err != nil {
+		return nil, err
+	}
+	return &solo{parent: s}, s.alive()
+}
+
+func checkColor(color int) error {
+	if color < 0 {
+		return fmt.Errorf("split by the color %d: colors are not negative", color)
+	}
+	return nil
+}
+
+func (s *solo) Abort(err error) {
+	s.end(fmt.Errorf("rank 0 stopped: %w", err))
+	if s.parent != nil {
+		s.parent.Abort(err)
+	}
+}
 
 func (s *solo) Close() error {
 	s.end(errors.New("rank 0 has left the group"))
@@ -46,6 +68,9 @@ func (s *solo) end(err error) { s.err.CompareAndSwap(nil, &err) }
 func (s *solo) alive() error {
 	if err := s.err.Load(); err != nil {
 		return *err
+	}
+	if s.parent != nil {
+		return s.parent.alive()
 	}
 	return nil
 }

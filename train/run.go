@@ -37,6 +37,10 @@ type Options struct {
 	Resume bool
 	Stop   int // > 0: save and return after this many steps, as if interrupted
 
+	// Written, if not nil, is called on rank 0 whenever a checkpoint is whole on disk, from
+	// any goroutine.
+	Written func()
+
 	// Comm is this process's end of a group of ranks, each of which calls Run; nil: a
 	// group of one. Only rank 0 reads and writes the run directory and looks at Recipe,
 	// Data, Init and Resume; the others are told. It stays the caller's to close.
@@ -319,6 +323,7 @@ func (t *run) loop(ctx context.Context) error {
 	}
 	defer t.loader.Close()
 	t.writer = checkpoint.NewWriter(t.opts.Dir, t.recipe.Train.Keep)
+	t.writer.Written = t.opts.Written
 	lastSaved := t.state.Step
 	began, before := time.Now(), t.state.Seconds
 	save := func() error {

@@ -167,6 +167,26 @@ func Trace(dir string, o Options) (*TraceReport, error) {
 	return r, nil
 }
 
+// Fitting is how many of a number of ranks can replay a case together: as many as it has,
+// or, where it has one, the most that divide its batch.
+func Fitting(dir string, ranks int) (int, error) {
+	c, err := readCase(filepath.Join(dir, "case.json"))
+	if err != nil {
+		return 0, err
+	}
+	if c.Ranks > 1 {
+		if c.Ranks > ranks {
+			return 0, &Unfit{fmt.Sprintf("%s takes %d ranks, and there are %d", dir, c.Ranks, ranks)}
+		}
+		return c.Ranks, nil
+	}
+	n := min(ranks, c.BatchPerRank)
+	for c.BatchPerRank%n != 0 {
+		n--
+	}
+	return n, nil
+}
+
 // Unfit tells that a case cannot be replayed by so many ranks.
 type Unfit struct{ why string }
 

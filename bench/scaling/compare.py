@@ -9,6 +9,7 @@ share of twice the speed of one rank of one thread. What is compared is alternat
 round times one rank and two ranks of each, so that a machine that changes its speed
 changes it for all. swav sums batch norm, codes and gradients; so does the peer
 (../peer/step.py says how), and once more without its batch-norm sums, which is less work.
+--wire bf16 sends gradients in half the bytes on both sides.
 """
 
 import argparse
@@ -77,14 +78,14 @@ def environment():
 class Peer:
     """One or two processes of PyTorch that do a step whenever they are asked."""
 
-    def __init__(self, python, flags, ranks, sync):
+    def __init__(self, python, flags, ranks, sync, wire="fp32"):
         self.ranks, self.processes = ranks, []
         for r in range(ranks):
             command = [python, os.path.join(HERE, "..", "peer", "step.py"), *flags, "--precision", "bf16", "--warmup", "1"]
             env = environment()
             if ranks > 1:
-                command = ["ip", "netns", "exec", f"swav{r + 1}", *command, "--distributed"] + (["--sync-bn"] if sync else [])
-                env.update(RANK=str(r), WORLD_SIZE=str(ranks), MASTER_ADDR=address(1), MASTER_PORT="29511", GLOO_SOCKET_IFNAME="eth0")
+                command = ["ip", "netns", "exec", f"swav{r + 1}", *command, "--distributed"] + (["--sync-bn"] if sync else []) + ["--wire", wire]
+                env.update(RANK=str(r), WORLD_SIZE=str(ranks), MASTER_ADDR=address(1), MASTER_PORT="29511" if sync else "29512", GLOO_SOCKET_IFNAME="eth0")
             self.processes.append(subprocess.Popen(["taskset", "-c", str(r), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                                    stderr=subprocess.PIPE, text=True, env=env))
         self.logs = [[] for _ in self.processes]
@@ -147,7 +148,7 @@ def compare(name, rate, a, link):
     peers = {}
     if not a.no_peer:
         # Both ways of the peer have the same single rank.
-        peers = {"Gloo": Peer(a.peer_python, flags, 2, True), "Gloo, batch norm apart": Peer(a.peer_python, flags, 2, False)}
+        peers = {"Gloo": Peer(a.peer_python, flags, 2, True, a.wire), "Gloo, batch norm apart": Peer(a.peer_python, flags, 2, False, a.wire)}
         alone = Peer(a.peer_python, flags, 1, False)
         one["Gloo"] = []
         two.update({k: [] for k in peers})
@@ -183,6 +184,7 @@ def main():
     a.add_argument("--rates", default="1gbit,10gbit", help="of the link, as tc has it; none: no limit")
     a.add_argument("--rounds", type=int, default=3)
     a.add_argument("--steps", type=int, default=2, help="steps of a round")
+    a.add_argument("--wire", default="fp32", choices=["bf16", "fp32"], help="how gradients travel")
     a.add_argument("--swav-flags", default="", help="more flags of swav bench scaling")
     a.add_argument("--peer-python", default=os.path.join(ROOT, "build", "peer", "bin", "python"))
     a.add_argument("--no-peer", action="store_true")

@@ -11,6 +11,7 @@ import (
 	"swav/dist/join"
 	"swav/dist/launch"
 	"swav/dist/mpi"
+	"swav/dist/watch"
 	"swav/train"
 )
 
@@ -18,6 +19,11 @@ import (
 // process; without a launcher, with nil.
 func joined(ctx context.Context, run func(g *join.Group) error) error {
 	g, err := openGroup(ctx)
+	var lost *watch.Lost
+	if errors.As(err, &lost) && lost.Aborted { // another was through already, and says what stopped it
+		time.Sleep(partingTime)
+		return errNotPassed
+	}
 	if err != nil {
 		return err
 	}
@@ -25,7 +31,7 @@ func joined(ctx context.Context, run func(g *join.Group) error) error {
 		return run(nil)
 	}
 	err = run(g)
-	if err != nil && !errors.Is(err, train.ErrInterrupted) && !errors.Is(err, context.Canceled) {
+	if err != nil && !errors.Is(err, errNotPassed) && !errors.Is(err, context.Canceled) {
 		g.Abort(err)
 		return parting(g, err)
 	}
@@ -66,7 +72,13 @@ func openGroup(ctx context.Context) (*join.Group, error) {
 	case mpi.MPICH:
 		return join.MPI(ctx, mpi.MPICH, join.Options{})
 	}
-	return nil, hint(fmt.Errorf("%v, which does not say how the ranks meet", w), "start them by mpirun -n %d swav …", w.Size)
+	if w.Master == "" || w.Port == 0 {
+		return nil, hint(fmt.Errorf("%v, which does not say where the ranks meet", w), "set MASTER_ADDR and MASTER_PORT to a free port of rank 0's host, or start the ranks by mpirun -n %d swav …", w.Size)
+	}
+	if w.Rank == 0 {
+		fmt.Fprintf(os.Stderr, "swav: %v: waiting for all ranks at port %d\n", w, w.Port)
+	}
+	return join.Variables(ctx, w.Master, w.Port, w.Rank, w.Size, join.Options{})
 }
 
 // library is the MPI that a launcher speaks to, Any if it speaks to none.

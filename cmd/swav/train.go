@@ -14,10 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"swav/checkpoint"
+	"swav/checkpoint/mirror"
 	"swav/config"
 	"swav/dataset"
 	"swav/datatool"
 	"swav/dist/join"
+	"swav/internal/numa"
 	"swav/train"
 )
 
@@ -25,7 +27,7 @@ import (
 const shownViews = 8
 
 func newTrain() *cobra.Command {
-	var recipe, data, dir, init, resumed string
+	var recipe, data, dir, init, resumed, copies string
 	var dryRun bool
 	var ranks int
 	var set []string
@@ -80,6 +82,13 @@ interrupted and saved.`,
 				if err := withUsage(cobra.NoArgs)(c, args); err != nil {
 					return err
 				}
+				var store *mirror.Mirror
+				if copies != "" && !dryRun {
+					var err error
+					if store, err = fetchRun(c, copies, dir, resumed); err != nil {
+						return err
+					}
+				}
 				resume, err := resumes(resumed, dir)
 				if err != nil {
 					return err
@@ -125,12 +134,23 @@ interrupted and saved.`,
 				} else if len(set) > 0 {
 					return usageError{hint(errors.New("--set with --resume: a resumed run keeps its recipe"), "to change it, edit recipe.toml in the run directory, or start a new --run")}
 				}
+				if g == nil {
+					within(&o, numa.Here(), reportNote(c))
+				}
 				log := train.NewRunLog(c.OutOrStdout(), c.ErrOrStderr(), dir)
 				log.Views = func(src dataset.Source, r *config.Recipe) (image.Image, error) {
 					return datatool.Preview(c.Context(), src, r, datatool.PreviewOptions{Images: shownViews, Seed: r.Train.Seed})
 				}
 				o.Log = log
+				var copying *mirror.Follower
+				if store != nil {
+					copying = store.Follow(dir, func(err error) { log.Warn(fmt.Sprintf("%v; the run goes on", err)) })
+					o.Written = copying.Written
+				}
 				_, err = train.Run(c.Context(), o)
+				if copying != nil {
+					err = errors.Join(err, sendLast(c, copying))
+				}
 				log.Ended(err)
 				err = errors.Join(err, log.Close())
 				var bad *config.Error
@@ -152,8 +172,9 @@ interrupted and saved.`,
 	f.StringVar(&init, "init", "", "weights to start from: a PyTorch checkpoint (the original's, torchvision's, VISSL's, lightly's), safetensors, or a run")
 	f.StringVar(&resumed, "resume", "", "go on with the run in --run; auto: if there is one, otherwise start it")
 	f.Lookup("resume").NoOptDefVal = resumeYes
-	f.IntVar(&ranks, "ranks", 0, "train as so many ranks within this process, which share its processors")
+	f.IntVar(&ranks, "ranks", 0, "train as so many ranks within this process; 0: one for each NUMA node, where the batch divides")
 	f.StringArrayVar(&set, "set", nil, "change a key of the recipe: KEY=VALUE; may be repeated")
+	f.StringVar(&copies, "mirror", "", "keep a copy of the run and its newest checkpoint at s3://BUCKET/PREFIX; --resume fetches it where the run is not here")
 	f.BoolVar(&dryRun, "dry-run", false, "print what would run and the memory that it takes, then leave; no run directory is written")
 	f.DurationVar(&budget, "time", 0, "with auto: how long the run may take, such as 30m or 8h (default 30m)")
 	return c
@@ -175,6 +196,40 @@ func resumes(how, dir string) (bool, error) {
 		return err == nil, nil
 	}
 	return false, usageError{hint(fmt.Errorf("--resume %s", how), "--resume goes on with a run; --resume=auto starts it where there is none")}
+}
+
+// fetchRun opens a mirror and brings the run from there, where it is to be resumed and is
+// not here or is older here.
+func fetchRun(c *cobra.Command, place, dir, resumed string) (*mirror.Mirror, error) {
+	m, err := mirror.Open(place)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if resumed == "" || dir == "" {
+		return m, nil
+	}
+	note := reportNote(c)
+	note("looking for the run at " + m.String())
+	fetched, err := m.Pull(c.Context(), dir)
+	if fetched {
+		note("fetched the run from " + m.String())
+	}
+	return m, err
+}
+
+// lastCopy is how long the end of a run waits for its copy; after Ctrl-C, and before a
+// scheduler's limit, there is less time.
+const lastCopy = 60 * time.Second
+
+// sendLast copies what the end of a run has written.
+func sendLast(c *cobra.Command, f *mirror.Follower) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), lastCopy)
+	defer cancel()
+	err := f.Close(ctx)
+	if errors.Is(err, checkpoint.ErrNone) {
+		return nil // it ended before there was anything to copy
+	}
+	return err
 }
 
 // chooseRecipe loads a recipe, or has auto choose one, and sets the user's keys.

@@ -28,7 +28,55 @@ func Check(c dist.Comm) error {
 			}
 		}
 	}
+	if err := splits(c); err != nil {
+		return fmt.Errorf("rank %d of %d: %w", c.Rank(), c.Size(), err)
+	}
 	return c.Barrier()
+}
+
+// splits works in parts of the group: of every other rank, and of each alone.
+func splits(c dist.Comm) error {
+	part, err := c.Split(c.Rank() % 2)
+	if err != nil {
+		return fmt.Errorf("split: %w", err)
+	}
+	if want := (c.Size() + 1 - c.Rank()%2) / 2; part.Size() != want || part.Rank() != c.Rank()/2 {
+		return fmt.Errorf("rank %d of %d in a part of %d", part.Rank(), part.Size(), want)
+	}
+	// The even ranks do more than the odd ones.
+	for range 3 - c.Rank()%2 {
+		all := make([]float32, part.Size())
+		if err := part.AllGather(all, []float32{float32(c.Rank())}); err != nil {
+			return err
+		}
+		for i, r := range all {
+			if want := float32(2*i + c.Rank()%2); r != want {
+				return fmt.Errorf("rank %v is number %d of its part, want %v", r, i, want)
+			}
+		}
+		x := []float32{1, float32(c.Rank())}
+		h := part.StartAllReduce32(x[:1], dist.Sum)
+		if err := errors.Join(part.AllReduce32(x[1:], dist.Max), h.Wait()); err != nil {
+			return err
+		}
+		if last := float32(c.Rank()%2 + 2*(part.Size()-1)); x[0] != float32(part.Size()) || x[1] != last {
+			return fmt.Errorf("a part of %d with rank %v at its end sums to %v", part.Size(), last, x)
+		}
+	}
+	alone, err := part.Split(c.Rank())
+	if err != nil {
+		return fmt.Errorf("split of a part: %w", err)
+	}
+	if alone.Rank() != 0 || alone.Size() != 1 {
+		return fmt.Errorf("a part of one is rank %d of %d", alone.Rank(), alone.Size())
+	}
+	if err := errors.Join(alone.Barrier(), alone.Close(), part.Close()); err != nil {
+		return fmt.Errorf("after a split: %w", err)
+	}
+	if _, err := c.Split(-1); err == nil {
+		return errors.New("a split by the color -1 is accepted")
+	}
+	return nil
 }
 
 // value is rank's element i: small integers, so that sums are exact in any
@@ -224,6 +272,7 @@ func Run(t *testing.T, open func(t *testing.T, n int) []dist.Comm) {
 				}
 			})
 			t.Run("abort", func(t *testing.T) { testAbort(t, open(t, n)) })
+			t.Run("abort of a part", func(t *testing.T) { testAbortOfPart(t, open(t, n)) })
 			t.Run("close", func(t *testing.T) { testClose(t, open(t, n)) })
 		})
 	}
@@ -280,6 +329,35 @@ func testAbort(t *testing.T, comms []dist.Comm) {
 		return nil
 	})
 	for _, err := range errs {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// testAbortOfPart: an abort of a part ends the group that it was split off, and the
+// other way round.
+func testAbortOfPart(t *testing.T, comms []dist.Comm) {
+	last := len(comms) - 1
+	cause := errors.New("out of memory")
+	for _, err := range each(comms, func(c dist.Comm) error {
+		part, err := c.Split(c.Rank() % 2)
+		if err != nil {
+			return err
+		}
+		if c.Rank() == last {
+			part.Abort(cause)
+		}
+		for _, g := range []dist.Comm{c, part} {
+			for err = g.Barrier(); err == nil && g == part; { // the part may be without the last rank
+				err = g.Barrier()
+			}
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("rank %d", last)) || !strings.Contains(err.Error(), cause.Error()) {
+				return fmt.Errorf("after an abort of a part: %v", err)
+			}
+		}
+		return nil
+	}) {
 		if err != nil {
 			t.Error(err)
 		}
