@@ -33,7 +33,10 @@ type Config struct {
 	Precision  op.DType
 	NoWidening bool
 	Direct     bool      // no fast algorithm for convolutions that rounds more than plain sums (op.ConvParams)
-	Comm       dist.Comm // batch-norm statistics are summed over its ranks; nil: one rank
+	Comm       dist.Comm // the ranks that train together; nil: one rank
+	// Norm are the ranks over which batch-norm statistics are summed, a part of Comm's
+	// from Comm.Split, or dist.Solo(); nil: all of Comm's.
+	Norm dist.Comm
 	// Train compiles forward (batch statistics, running statistics updated)
 	// and backward. Otherwise the plan only runs forward, on running statistics.
 	Train bool
@@ -167,6 +170,9 @@ func (p *Plan) Close() {
 func Compile(m *Model, cfg Config) (*Plan, error) {
 	if cfg.Comm == nil {
 		cfg.Comm = dist.Solo()
+	}
+	if cfg.Norm == nil {
+		cfg.Norm = cfg.Comm
 	}
 	if cfg.BatchNormEps == 0 {
 		cfg.BatchNormEps = 1e-5
