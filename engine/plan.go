@@ -82,6 +82,7 @@ type Plan struct {
 	refresh   []Step  // weights into the convolutions
 	forward   []Step
 	backward  []Step
+	whole     []int // by step of backward: gradients from this element on are final after it
 	arena     op.Memory
 	arenaSize int64
 	owned     []op.Memory
@@ -127,6 +128,23 @@ func (p *Plan) Backward() {
 		panic("engine: backward pass of an evaluation plan")
 	}
 	run(p.backward)
+}
+
+// BackwardWhole is Backward that tells on the way how far it is: whole is called, with
+// ever lower numbers, when the elements of the flat gradient from that number on are
+// final. A Backward adds to gradients, so of several that do, only the last may.
+func (p *Plan) BackwardWhole(whole func(from int)) {
+	if !p.Config.Train {
+		panic("engine: backward pass of an evaluation plan")
+	}
+	at := p.Model.Net.NumParams
+	for i := range p.backward {
+		p.backward[i].run()
+		if p.whole[i] < at {
+			at = p.whole[i]
+			whole(at)
+		}
+	}
 }
 
 func run(steps []Step) {
@@ -197,7 +215,7 @@ func Compile(m *Model, cfg Config) (*Plan, error) {
 	if cfg.Train && !m.Grads.Present() {
 		return nil, fmt.Errorf("model has no gradient buffer: create it for training")
 	}
-	c := &compiler{convs: map[string]op.Conv{}, plan: &Plan{Config: cfg, Model: m, Precision: precision, groups: groups}}
+	c := &compiler{convs: map[string]op.Conv{}, written: map[int]int{}, plan: &Plan{Config: cfg, Model: m, Precision: precision, groups: groups}}
 	if err := c.compile(); err != nil {
 		c.plan.Close()
 		return nil, err

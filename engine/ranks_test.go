@@ -91,3 +91,35 @@ func TestGroupsShareStatistics(t *testing.T) {
 		}
 	}
 }
+
+// What Backward says is final does not change any more, and in the end all is.
+func TestGradientsAreFinalAsToldOf(t *testing.T) {
+	for _, groups := range [][]engine.Group{{{2, 12}}, {{2, 12}, {1, 8}}} {
+		m := model(t, tiny)
+		p := compile(t, m, engine.Config{Batch: 3, Groups: groups, Precision: op.Float32, Train: true})
+		for i, in := range p.Inputs {
+			m.Backend.Write(in, normal(rand.New(rand.NewPCG(uint64(i), 1)), in.Elems()))
+		}
+		m.Backend.Zero(m.Grads)
+		p.Forward()
+		m.Backend.Write(p.ScoreGrads, normal(rand.New(rand.NewPCG(9, 9)), p.ScoreGrads.Elems()))
+		now, final := make([]float32, m.Grads.Elems()), make([]float32, m.Grads.Elems())
+		at, calls := len(final), 0
+		p.BackwardWhole(func(from int) {
+			if from >= at {
+				t.Errorf("%d after %d", from, at)
+			}
+			m.Backend.Read(now, m.Grads)
+			copy(final[from:at], now[from:at])
+			at = from
+			calls++
+		})
+		m.Backend.Read(now, m.Grads)
+		if err := m.Backend.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if at != 0 || calls < 5 || far(now, final) != 0 {
+			t.Errorf("%d calls down to %d, %v from the end", calls, at, far(now, final))
+		}
+	}
+}

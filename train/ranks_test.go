@@ -56,12 +56,18 @@ func closeRuns(t *testing.T, want, got string) {
 func TestRanksTrainWhatOneTrains(t *testing.T) {
 	data := photos(t, 20)
 	for name, set := range map[string][]string{
-		"larc with queue":   nil,
-		"adamw, no queue":   {"optim.kind=adamw", "optim.lr=0.001", "swav.queue=0"},
-		"accumulated":       {"train.batch_size=12", "train.accumulate=2"},
-		"evaluated between": {"eval.every=2 steps", "eval.k=3"},
+		"larc with queue":             nil,
+		"adamw, no queue":             {"optim.kind=adamw", "optim.lr=0.001", "swav.queue=0"},
+		"accumulated":                 {"train.batch_size=12", "train.accumulate=2"},
+		"evaluated between":           {"eval.every=2 steps", "eval.k=3"},
+		"many buckets":                {"optim.warmup=1 steps"},
+		"accumulated in many buckets": {"train.batch_size=12", "train.accumulate=2", "optim.warmup=1 steps"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if strings.Contains(name, "buckets") {
+				defer func(n int) { bucketElems = n }(bucketElems)
+				bucketElems = 100
+			}
 			one := t.TempDir()
 			if _, _, err := execute(context.Background(), Options{Recipe: recipe(t, set...), Data: data, Dir: one}); err != nil {
 				t.Fatal(err)

@@ -142,7 +142,11 @@ func newStepper(b op.Backend, r *config.Recipe, arch nn.Arch, res config.Resolve
 	if err != nil {
 		return nil, fmt.Errorf("%w (%s)", err, fitting(err, r))
 	}
-	return NewStepper(plan, method(r, arch, res, comm.Size()), optimizer(r))
+	s, err := NewStepper(plan, method(r, arch, res, comm.Size()), optimizer(r))
+	if err == nil {
+		s.Parts = r.Train.Accumulate
+	}
+	return s, err
 }
 
 // normGroup is the group of neighbouring ranks that share batch-norm statistics.
