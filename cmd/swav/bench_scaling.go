@@ -61,7 +61,11 @@ ranks of another machine takes --compute, which swav bench step measures there.`
 				if b.compute > 0 {
 					step = step.Scaled(b.compute)
 				}
-				printPredictions(w, step, ranks, networks, b.batch)
+				what := fmt.Sprintf("%d images a rank, own work %s", b.batch, short(step.Compute))
+				if b.compute > 0 {
+					what = "own work " + short(step.Compute)
+				}
+				printPredictions(w, step, ranks, networks, what)
 				sec := r.Together.Seconds()
 				fmt.Fprintf(w, "\nBenchmarkScaling/%s/%s/batch%d/ranks%d \t%d\t%d ns/op\t%.2f img/s\t%.1f %%alone\n",
 					b.arch, b.crops, b.batch, of, b.steps, r.Together.Nanoseconds(), float64(of*b.batch)/sec, 100*r.Alone.Seconds()/sec)
@@ -206,8 +210,8 @@ func printScaling(w io.Writer, r *train.ScalingResult, ranks, batch int) {
 
 // printPredictions is a table of a step's time and of its speed for each number of ranks,
 // as a share of so many ranks that need not talk.
-func printPredictions(w io.Writer, step scaling.Timeline, ranks []int, networks []named, batch int) {
-	fmt.Fprintf(w, "\nprediction, %d images a rank, own work %s a step:\n", batch, short(step.Compute))
+func printPredictions(w io.Writer, step scaling.Timeline, ranks []int, networks []named, what string) {
+	fmt.Fprintf(w, "\nprediction, %s a step:\n", what)
 	t := tabwriter.NewWriter(w, 2, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(t, "ranks\t")
 	for _, n := range networks {
