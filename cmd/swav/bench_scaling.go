@@ -23,6 +23,7 @@ type scalingFlags struct {
 	benchFlags
 	ranks        int
 	at, networks string
+	wire         string
 	compute      time.Duration
 }
 
@@ -76,6 +77,7 @@ ranks of another machine takes --compute, which swav bench step measures there.`
 	b.add(c.Flags(), "2x224,6x96", 4)
 	f := c.Flags()
 	f.IntVar(&b.ranks, "ranks", 2, "ranks within this process, where no launcher has started it")
+	f.StringVar(&b.wire, "wire", "fp32", "how gradients travel: fp32 or bf16 (the recipe's train.wire)")
 	f.StringVar(&b.at, "at", "64,512,4096", "numbers of ranks to predict for")
 	f.StringVar(&b.networks, "networks", "1:50us,10:30us,100:5us", "networks to predict for: GBIT_PER_SECOND:LATENCY,…")
 	f.DurationVar(&b.compute, "compute", 0, "predict for ranks that take so long for a step of their own; 0: as long as here")
@@ -116,9 +118,13 @@ func (b *scalingFlags) predictions() (ranks []int, networks []named, err error) 
 // result is rank 0's, nil on others.
 func (b *scalingFlags) measure(g *join.Group) (r *train.ScalingResult, ranks int, how string, err error) {
 	c, err := b.config()
+	if err == nil && b.wire != "fp32" && b.wire != "bf16" {
+		err = fmt.Errorf("--wire %s: want fp32 or bf16", b.wire)
+	}
 	if err != nil {
 		return nil, 0, "", usageError{err}
 	}
+	c.HalfWire = b.wire == "bf16"
 	one := func(comm dist.Comm, threads int) (r *train.ScalingResult, err error) {
 		err = train.OnThread(func() error {
 			if g != nil {
