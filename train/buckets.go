@@ -60,7 +60,7 @@ func bucketStarts(net *nn.Network) []int {
 func (s *Stepper) start(from int) {
 	for ; s.started < len(s.buckets) && s.buckets[s.started].from >= from; s.started++ {
 		b := &s.buckets[s.started]
-		b.handle = s.b.StartAllReduce(b.grads, s.comm)
+		b.handle = s.b.StartAllReduce(b.grads, s.wire)
 	}
 }
 

@@ -101,6 +101,28 @@ func TestRanksTrainWhatOneTrains(t *testing.T) {
 	}
 }
 
+// Gradients in bfloat16 on the wire train nearly the same.
+func TestRanksWithHalfTheWire(t *testing.T) {
+	data, full, half := photos(t, 20), t.TempDir(), t.TempDir()
+	for dir, set := range map[string][]string{full: nil, half: {"train.wire=bf16"}} {
+		if _, _, err := execute(context.Background(), Options{Recipe: recipe(t, set...), Data: data, Dir: dir, Ranks: 3}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := deterministic(t, full), deterministic(t, half)
+	differ := false
+	for i := range a {
+		d := math.Abs(float64(a[i].Loss - b[i].Loss))
+		if d > 0.02*float64(a[i].Loss) {
+			t.Errorf("step %d: loss %v, want about %v", i, b[i].Loss, a[i].Loss)
+		}
+		differ = differ || d > 0
+	}
+	if !differ {
+		t.Error("the wire makes no difference: is it used?")
+	}
+}
+
 // The clusters of DeepCluster-v2 begin as images of rank 0, so that the number of ranks
 // matters; a run that is resumed on as many goes on to the bit.
 func TestRanksOfDeepCluster(t *testing.T) {

@@ -205,7 +205,7 @@ func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, er
 	if t.stepper, err = newStepper(b, r, t.arch, t.res, t.comm); err != nil {
 		return nil, err
 	}
-	defer func() { _ = t.stepper.settle() }() // before its memory goes
+	defer t.stepper.Close()
 	if err := t.begin(saved); err != nil {
 		return nil, err
 	}

@@ -143,8 +143,12 @@ func newStepper(b op.Backend, r *config.Recipe, arch nn.Arch, res config.Resolve
 		return nil, fmt.Errorf("%w (%s)", err, fitting(err, r))
 	}
 	s, err := NewStepper(plan, method(r, arch, res, comm.Size()), optimizer(r))
-	if err == nil {
-		s.Parts = r.Train.Accumulate
+	if err != nil {
+		return nil, err
+	}
+	s.Parts = r.Train.Accumulate
+	if r.Train.Wire == "bf16" && comm.Size() > 1 {
+		s.wire, err = dist.Half(comm)
 	}
 	return s, err
 }

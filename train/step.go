@@ -39,6 +39,7 @@ type Stepper struct {
 	// Parts is how often Accumulate is called in a step, 1 if not set. In the last part
 	// gradients are summed over the ranks beside the backward pass.
 	Parts   int
+	wire    dist.Comm      // sums gradients; comm, or dist.Half of it
 	buckets []bucket       // of several ranks
 	started int            // buckets that are being summed
 	final   func(from int) // start, made once
@@ -53,7 +54,7 @@ type Stepper struct {
 // set.
 func NewStepper(plan *engine.Plan, method Method, opt optim.Optimizer) (*Stepper, error) {
 	m := plan.Model
-	s := &Stepper{Plan: plan, Model: m, Method: method, b: m.Backend, comm: plan.Config.Comm, opt: opt}
+	s := &Stepper{Plan: plan, Model: m, Method: method, b: m.Backend, comm: plan.Config.Comm, wire: plan.Config.Comm, opt: opt}
 	var err error
 	alloc := func(d op.DType, shape ...int) op.Tensor {
 		if err != nil {
@@ -116,6 +117,9 @@ func (s *Stepper) Close() {
 		s.b.Free(m)
 	}
 	s.owned = nil
+	if s.wire != s.comm {
+		_ = s.wire.Close()
+	}
 }
 
 // Begin starts step number step, with gradients of zero.

@@ -189,13 +189,13 @@ func TestMPIInterrupt(t *testing.T) {
 	}
 }
 
-// kills is how often a rank is killed, and how: SWAV_TEST_KILLS=20 for make test-mpi.
-func kills(t *testing.T) int {
-	n, err := strconv.Atoi(os.Getenv("SWAV_TEST_KILLS"))
-	if err != nil {
-		return 1
+// times is how often a test is done, by the environment: make test-mpi kills 20 times, make
+// soak 80 times, and stops ranks and cuts cables 10 times each.
+func times(variable string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
+		return n
 	}
-	return n
+	return otherwise
 }
 
 var lostLine = regexp.MustCompile(`(?m)^swav: error: rank (\d) \(host \S+, process (\d+)\) (.+)$`)
@@ -211,7 +211,7 @@ func TestMPIKilledRank(t *testing.T) {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	want := metricsOf(t, whole)
-	for i := range kills(t) {
+	for i := range times("SWAV_TEST_KILLS", 1) {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(uint64(i), uint64(time.Now().UnixNano())))
 			run := filepath.Join(t.TempDir(), "run")
@@ -256,9 +256,16 @@ func TestMPIKilledRank(t *testing.T) {
 // A rank that stops, as on a machine that hangs, is named after the patience of package
 // watch.
 func TestMPIStoppedRank(t *testing.T) {
-	if os.Getenv("SWAV_TEST_KILLS") == "" {
-		t.Skip("takes 20 s; SWAV_TEST_KILLS=1 runs it")
+	n := times("SWAV_TEST_STOPS", 0)
+	if n == 0 {
+		t.Skip("takes 20 s; SWAV_TEST_STOPS=1 does it once")
 	}
+	for i := range n {
+		t.Run(strconv.Itoa(i), testStoppedRank)
+	}
+}
+
+func testStoppedRank(t *testing.T) {
 	run := filepath.Join(t.TempDir(), "run")
 	cmd, out := mpirun(t, t.Context(), 3, append([]string{"train", "--run", run}, mpiData(t, 100000)...)...)
 	if err := cmd.Start(); err != nil {
@@ -266,11 +273,12 @@ func TestMPIStoppedRank(t *testing.T) {
 	}
 	until(t, 60*time.Second, func() bool { return steps(run) >= 6 })
 	pids := children(t, cmd.Process.Pid)
-	_ = syscall.Kill(pids[1], syscall.SIGSTOP)
+	victim := rand.IntN(len(pids))
+	_ = syscall.Kill(pids[victim], syscall.SIGSTOP)
 	began := time.Now()
 	err := cmd.Wait()
 	lines := lostLine.FindAllStringSubmatch(out.String(), -1)
-	if took := time.Since(began); err == nil || took > 30*time.Second || len(lines) != 1 || lines[0][2] != strconv.Itoa(pids[1]) || !strings.Contains(lines[0][3], "silent") {
+	if took := time.Since(began); err == nil || took > 30*time.Second || len(lines) != 1 || lines[0][2] != strconv.Itoa(pids[victim]) || !strings.Contains(lines[0][3], "silent") {
 		t.Errorf("after %v: %v, lines %q\n%s", took, err, lines, out)
 	}
 }
@@ -278,9 +286,16 @@ func TestMPIStoppedRank(t *testing.T) {
 // Two hosts, made of network namespaces, whose cable is cut: both sides end and name the
 // other.
 func TestMPICutOff(t *testing.T) {
-	if os.Getenv("SWAV_TEST_KILLS") == "" {
-		t.Skip("takes 20 s; SWAV_TEST_KILLS=1 runs it")
+	n := times("SWAV_TEST_STOPS", 0)
+	if n == 0 {
+		t.Skip("takes 20 s; SWAV_TEST_STOPS=1 does it once")
 	}
+	for i := range n {
+		t.Run(strconv.Itoa(i), testCutOff)
+	}
+}
+
+func testCutOff(t *testing.T) {
 	if _, err := exec.LookPath("mpirun.mpich"); err != nil {
 		t.Skip("there is no MPICH: make test-mpi installs it")
 	}

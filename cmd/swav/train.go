@@ -33,10 +33,10 @@ func newTrain() *cobra.Command {
 	var set []string
 	var budget time.Duration
 	c := &cobra.Command{
-		Use:   "train --data SRC --run DIR [--recipe NAME|FILE]",
+		Use:   "train SRC --run DIR [--recipe NAME|FILE]",
 		Short: "Train on images, then say what the features are worth",
 		Long: `Trains SwAV, or DeepCluster-v2 where the recipe's train.method says so, on the
-images of --data and writes everything into the run directory: checkpoints,
+images of SRC (or --data SRC) and writes everything into the run directory: checkpoints,
 metrics.jsonl, TensorBoard events, the resolved recipe.toml, and at the end
 prototypes.png and report.html.
 
@@ -64,7 +64,7 @@ prototypes where they fit. Optimizer and schedule start afresh.
 Ctrl-C, SIGTERM and SIGUSR1 save and leave; --resume goes on exactly where the run
 stopped, on any number of ranks. Exit status 0: done, 1: failed, 2: wrong usage, 130:
 interrupted and saved.`,
-		Example: `  swav train --recipe auto --data ~/photos --run runs/photos --time 30m
+		Example: `  swav train ~/photos --run runs/photos --time 30m
   swav train --recipe cifar10 --data ~/cifar10 --run runs/c10 --set optim.lr=2e-3
   swav train --data 's3://bucket/data-{000000..000123}.tar' --run runs/s3 --time 8h
   tar cf - photos | swav train --data - --run runs/stream --time 1h
@@ -79,8 +79,18 @@ interrupted and saved.`,
 				if len(args) == 1 && args[0] == resumeAuto && resumed == resumeYes {
 					resumed, args = resumeAuto, nil // --resume auto, without the equals sign
 				}
-				if err := withUsage(cobra.NoArgs)(c, args); err != nil {
+				if err := withUsage(cobra.MaximumNArgs(1))(c, args); err != nil {
 					return err
+				}
+				if len(args) == 1 {
+					if data != "" {
+						err := fmt.Errorf("data given twice: %s and --data %s", args[0], data)
+						if strings.Contains(args[0], ".tar") {
+							return usageError{hint(err, quotePattern)}
+						}
+						return usageError{hint(err, "leave one of them out")}
+					}
+					data = args[0]
 				}
 				var store *mirror.Mirror
 				if copies != "" && !dryRun {
@@ -111,7 +121,7 @@ interrupted and saved.`,
 					return usageError{hint(errors.New("no run directory given"), "add --run DIR: everything is written there")}
 				}
 				if data == "" && !resume {
-					return usageError{hint(errors.New("no data given"), "add --data FOLDER")}
+					return usageError{hint(errors.New("no data given"), "add the folder of images, or --data FOLDER")}
 				}
 				if budget < 0 || budget > 0 && !strings.EqualFold(recipe, "auto") && recipe != "" {
 					return usageError{hint(fmt.Errorf("--time %v with --recipe %s", budget, recipe), "--time belongs to --recipe auto; other recipes say their length by train.epochs or train.steps")}
