@@ -201,8 +201,8 @@ func TestMPIJob(t *testing.T) {
 // goesOn checks that a pod that is started again goes on with the run.
 func goesOn(t *testing.T, command []string) {
 	t.Helper()
-	if i := slices.Index(command, "--resume"); i < 0 || command[i+1] != "auto" {
-		t.Errorf("no --resume auto in %v", command)
+	if !slices.Contains(command, "--resume=auto") {
+		t.Errorf("no --resume=auto in %v", command)
 	}
 }
 

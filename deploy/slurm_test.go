@@ -36,8 +36,8 @@ func TestSlurmScripts(t *testing.T) {
 		if i, j := strings.LastIndex(head, "#SBATCH"), strings.Index(head, "set -uo"); i > j {
 			t.Errorf("%s: #SBATCH after the first command, where SLURM does not read it", name)
 		}
-		if !strings.Contains(head, `"$SWAV" train --resume auto `) {
-			t.Errorf("%s: a second turn would not go on with the run: no --resume auto", name)
+		if !strings.Contains(head, `"$SWAV" train --resume=auto `) {
+			t.Errorf("%s: a second turn would not go on with the run: no --resume=auto", name)
 		}
 		if bash, err := exec.LookPath("bash"); err == nil {
 			if out, err := exec.Command(bash, "-n", name).CombinedOutput(); err != nil {
