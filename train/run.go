@@ -95,6 +95,7 @@ type Start struct {
 	Memory int64 // bytes of intermediates
 	Fixed  int64 // bytes of weights, gradients, moments and queue
 	Ranks  int
+	Engine string   // what the ranks meet by; "": this process
 	Resume int      // steps done before
 	Init   []string // where the weights come from, and what starts afresh; nil: all does
 	DryRun bool     // nothing follows
@@ -286,7 +287,11 @@ func (t *run) start() error {
 	}
 	net, plan := t.stepper.Model.Net, t.stepper.Plan
 	b := t.stepper.Model.Backend
-	return t.opts.Log.Start(Start{Recipe: r, Resolved: t.res, Source: t.source, Arch: t.arch, Params: net.NumParams, MACs: plan.MACs(),
+	engine := ""
+	if d, ok := t.comm.(interface{ Describe() string }); ok {
+		engine = d.Describe()
+	}
+	return t.opts.Log.Start(Start{Engine: engine, Recipe: r, Resolved: t.res, Source: t.source, Arch: t.arch, Params: net.NumParams, MACs: plan.MACs(),
 		Device: b.Describe(), Precision: precisionText(plan), Dir: t.opts.Dir, Memory: plan.ArenaBytes(), Fixed: t.stepper.Bytes(),
 		Ranks: t.comm.Size(), Resume: t.state.Step, Init: t.init, DryRun: t.opts.DryRun, Notes: t.opts.Notes})
 }

@@ -113,15 +113,8 @@ func neighbours(c dist.Comm) (share, error) {
 	return s, nil
 }
 
-// Describe is the engine and who is there, for people.
+// Describe names what moves the numbers, for people.
 func (g *Group) Describe() string { return g.engine.Library() }
-
-// Report tells the others, with the next sign of life, how far this rank is.
-func (g *Group) Report(step int, wait time.Duration) {
-	if g.watch != nil {
-		g.watch.Report(step, wait)
-	}
-}
 
 // Why is the reason for which the group failed, nil if it has not: of type *watch.Lost.
 func (g *Group) Why() error {
