@@ -91,12 +91,12 @@ def by_parts(model, x):
 def prepare():
     """Cuts photos to 224 x 224 PNG."""
     for folder, _, names in os.walk(PHOTOS):
-        for name in sorted(n for n in names if n.lower().endswith(".jpg")):
+        for name in sorted(n for n in names if n.lower().endswith((".jpg", ".jpeg"))):
             image = Image.open(os.path.join(folder, name)).convert("RGB")
             image = torchvision.transforms.functional.resize(image, 256, torchvision.transforms.InterpolationMode.BILINEAR)
             to = at("cut", os.path.relpath(folder, PHOTOS))
             os.makedirs(to, exist_ok=True)
-            torchvision.transforms.functional.center_crop(image, 224).save(os.path.join(to, name[:-4] + ".png"))
+            torchvision.transforms.functional.center_crop(image, 224).save(os.path.join(to, os.path.splitext(name)[0] + ".png"))
 
 
 def pixels(data, ids):
