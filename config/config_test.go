@@ -446,6 +446,17 @@ func TestGroupsOfBatchNorm(t *testing.T) {
 			t.Errorf("%s of %d ranks: %d, %v", c.sync, c.ranks, got, err)
 		}
 	}
+	for _, written := range []string{"8", `"8"`} {
+		r, err := Parse([]byte("[train]\nsync_bn = "+written+"\n"), "test")
+		if err != nil || r.Train.SyncBN != "8" {
+			t.Errorf("sync_bn = %s: %v", written, err)
+		}
+	}
+	for _, bad := range []string{"2.5", "true", "0", "-8"} {
+		if _, err := Parse([]byte("[train]\nsync_bn = "+bad+"\n"), "test"); err == nil || !strings.Contains(err.Error(), "train.sync_bn") {
+			t.Errorf("sync_bn = %s: error %v", bad, err)
+		}
+	}
 	r := Default()
 	r.Train.SyncBN = "8 ranks"
 	if err := r.Validate(); err == nil || !strings.Contains(err.Error(), "train.sync_bn") {

@@ -139,6 +139,10 @@ func (f *field) optional() bool {
 	return f.section == "model" && (f.name == "arch" || f.name == "block")
 }
 
+// orNumber tells whether a text may be written as a whole number too: the size of groups
+// of ranks.
+func (f *field) orNumber() bool { return f.section == "train" && f.name == "sync_bn" }
+
 func (f *field) kind() string {
 	switch {
 	case f.typ == durationType:

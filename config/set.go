@@ -110,6 +110,9 @@ func unquote(s string) string {
 
 // assign stores a value that came out of TOML, checked for type and range.
 func (f *field) assign(key string, dst reflect.Value, value any) error {
+	if n, whole := value.(int64); whole && f.orNumber() {
+		value = strconv.FormatInt(n, 10)
+	}
 	v := reflect.New(f.typ).Elem()
 	ok := convert(v, value)
 	if ok && f.check(v) {

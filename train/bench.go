@@ -24,6 +24,7 @@ type BenchConfig struct {
 	// (package engine).
 	NoWidening bool
 	Direct     bool // convolutions by plain products
+	HalfWire   bool // gradients between ranks in bfloat16
 	Queue      int  // rows of the queue, a multiple of Batch; full from the start
 	Infer      bool
 	Warmup     int // rounds that are not counted

@@ -44,6 +44,13 @@ func BenchScaling(b op.Backend, c BenchConfig, comm dist.Comm) (*ScalingResult, 
 		return nil, err
 	}
 	defer together.close()
+	if c.HalfWire {
+		half, err := dist.Half(comm)
+		if err != nil {
+			return nil, err
+		}
+		together.wire = recorder.Over(half, 0.5)
+	}
 
 	r := &ScalingResult{Bytes: together.model.Grads.Bytes()}
 	var apart, joint []time.Duration

@@ -112,6 +112,7 @@ func (s *Stepper) Bytes() int64 {
 
 // Close frees what the stepper allocated; plan and model are the caller's.
 func (s *Stepper) Close() {
+	_ = s.settle()
 	for _, m := range s.owned {
 		s.b.Free(m)
 	}
@@ -143,6 +144,7 @@ func (s *Stepper) Accumulate() (float64, error) {
 		s.Plan.BackwardWhole(s.final)
 	}
 	if err := s.b.Sync(); err != nil {
+		_ = s.settle() // of two failures the first counts
 		return math.NaN(), err
 	}
 	s.b.ReadFloat64(s.host[:], s.lossValue)

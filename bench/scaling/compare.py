@@ -129,7 +129,7 @@ def swav_pair(flags, steps, more):
                "--mca", "plm_rsh_agent", os.path.join(HERE, "agent"), "-x", "OMP_NUM_THREADS", *ranked,
                SWAV, "bench", "scaling", *flags, *more, "--threads", "1", "--warmup", "1", "--steps", str(steps)]
     out = subprocess.run(["ip", "netns", "exec", "swav1", "unshare", "--uts", "sh", "-c", 'hostname swav1; exec "$@"', "sh", *command],
-                         capture_output=True, text=True, env=environment())
+                         capture_output=True, text=True, env=environment(), timeout=300)
     m = re.search(r"^BenchmarkScaling.* ([\d.]+) img/s|^BenchmarkScaling.*\t([\d.]+) img/s", out.stdout, re.M)
     if out.returncode or not m:
         raise RuntimeError("swav: " + out.stderr.strip() + out.stdout)
@@ -155,13 +155,13 @@ def compare(name, rate, a, link):
     text = ""
     for _ in range(a.rounds):
         one["swav"].append(swav_alone(flags, a.steps))
-        speed, text = swav_pair(flags, a.steps, a.swav_flags.split())
+        speed, text = swav_pair(flags, a.steps, ["--wire", a.wire, *a.swav_flags.split()])
         two["swav"].append(speed)
         if peers:
             one["Gloo"] += [alone.step() for _ in range(a.steps)]
             for k, p in peers.items():
                 two[k] += [p.step() for _ in range(a.steps)]
-    print(f"{title}, {rate}" + (f", {a.swav_flags}" if a.swav_flags else ""))
+    print(f"{title}, {rate}, gradients in {a.wire}" + (f", {a.swav_flags}" if a.swav_flags else ""))
     best = {}
     for k, values in two.items():
         base = one["swav" if k == "swav" else "Gloo"]

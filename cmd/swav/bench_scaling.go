@@ -23,6 +23,7 @@ type scalingFlags struct {
 	benchFlags
 	ranks        int
 	at, networks string
+	wire         string
 	compute      time.Duration
 }
 
@@ -61,7 +62,11 @@ ranks of another machine takes --compute, which swav bench step measures there.`
 				if b.compute > 0 {
 					step = step.Scaled(b.compute)
 				}
-				printPredictions(w, step, ranks, networks, b.batch)
+				what := fmt.Sprintf("%d images a rank, own work %s", b.batch, short(step.Compute))
+				if b.compute > 0 {
+					what = "own work " + short(step.Compute)
+				}
+				printPredictions(w, step, ranks, networks, what)
 				sec := r.Together.Seconds()
 				fmt.Fprintf(w, "\nBenchmarkScaling/%s/%s/batch%d/ranks%d \t%d\t%d ns/op\t%.2f img/s\t%.1f %%alone\n",
 					b.arch, b.crops, b.batch, of, b.steps, r.Together.Nanoseconds(), float64(of*b.batch)/sec, 100*r.Alone.Seconds()/sec)
@@ -72,6 +77,7 @@ ranks of another machine takes --compute, which swav bench step measures there.`
 	b.add(c.Flags(), "2x224,6x96", 4)
 	f := c.Flags()
 	f.IntVar(&b.ranks, "ranks", 2, "ranks within this process, where no launcher has started it")
+	f.StringVar(&b.wire, "wire", "fp32", "how gradients travel: fp32 or bf16 (the recipe's train.wire)")
 	f.StringVar(&b.at, "at", "64,512,4096", "numbers of ranks to predict for")
 	f.StringVar(&b.networks, "networks", "1:50us,10:30us,100:5us", "networks to predict for: GBIT_PER_SECOND:LATENCY,…")
 	f.DurationVar(&b.compute, "compute", 0, "predict for ranks that take so long for a step of their own; 0: as long as here")
@@ -112,9 +118,13 @@ func (b *scalingFlags) predictions() (ranks []int, networks []named, err error) 
 // result is rank 0's, nil on others.
 func (b *scalingFlags) measure(g *join.Group) (r *train.ScalingResult, ranks int, how string, err error) {
 	c, err := b.config()
+	if err == nil && b.wire != "fp32" && b.wire != "bf16" {
+		err = fmt.Errorf("--wire %s: want fp32 or bf16", b.wire)
+	}
 	if err != nil {
 		return nil, 0, "", usageError{err}
 	}
+	c.HalfWire = b.wire == "bf16"
 	one := func(comm dist.Comm, threads int) (r *train.ScalingResult, err error) {
 		err = train.OnThread(func() error {
 			if g != nil {
@@ -206,8 +216,8 @@ func printScaling(w io.Writer, r *train.ScalingResult, ranks, batch int) {
 
 // printPredictions is a table of a step's time and of its speed for each number of ranks,
 // as a share of so many ranks that need not talk.
-func printPredictions(w io.Writer, step scaling.Timeline, ranks []int, networks []named, batch int) {
-	fmt.Fprintf(w, "\nprediction, %d images a rank, own work %s a step:\n", batch, short(step.Compute))
+func printPredictions(w io.Writer, step scaling.Timeline, ranks []int, networks []named, what string) {
+	fmt.Fprintf(w, "\nprediction, %s a step:\n", what)
 	t := tabwriter.NewWriter(w, 2, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(t, "ranks\t")
 	for _, n := range networks {

@@ -27,8 +27,12 @@ func TestBenchScaling(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
 	}
+	out.Reset()
+	if code := run(append(tiny, "--wire", "bf16"), &out, &errs); code != exitOK || !strings.Contains(out.String(), "ranks: 2") {
+		t.Errorf("status %d: %s\n%s", code, errs.String(), out.String())
+	}
 	for flag, want := range map[string]string{
-		"--ranks=1": "nobody to talk to", "--at=0": "numbers of ranks", "--networks=10": "GBIT_PER_SECOND:LATENCY", "--networks=-1:5us": "GBIT", "--compute=-1s": "--compute",
+		"--ranks=1": "nobody to talk to", "--at=0": "numbers of ranks", "--networks=10": "GBIT_PER_SECOND:LATENCY", "--networks=-1:5us": "GBIT", "--compute=-1s": "--compute", "--wire=fp8": "fp32 or bf16",
 	} {
 		errs.Reset()
 		if code := run(append(tiny, flag), &out, &errs); code != exitUsage || !strings.Contains(errs.String(), want) {

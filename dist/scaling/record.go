@@ -142,13 +142,34 @@ func (r *Recorder) Broadcast(x []float32, root int) error {
 	return r.call("broadcast", 4*len(x), func() error { return r.Comm.Broadcast(x, root) })
 }
 
+// Over is c with its sums of float32 noted here, as messages of a share of their bytes:
+// for groups that send them in fewer. c must come from the Comm that is recorded, not from
+// r, which would note what c does inside as well.
+func (r *Recorder) Over(c dist.Comm, share float64) dist.Comm {
+	return &over{Comm: c, r: r, share: share}
+}
+
+type over struct {
+	dist.Comm
+	r     *Recorder
+	share float64
+}
+
+func (o *over) StartAllReduce32(x []float32, op dist.Op) dist.Handle {
+	return o.r.begin(o.Comm, x, op, o.share)
+}
+
 // StartAllReduce32 notes the reduction when it has been waited for.
 func (r *Recorder) StartAllReduce32(x []float32, op dist.Op) dist.Handle {
+	return r.begin(r.Comm, x, op, 1)
+}
+
+func (r *Recorder) begin(c dist.Comm, x []float32, op dist.Op, share float64) dist.Handle {
 	begun := time.Now()
 	r.mu.Lock()
 	already := r.waited
 	r.mu.Unlock()
-	return &handle{Handle: r.Comm.StartAllReduce32(x, op), r: r, bytes: 4 * len(x), begun: begun.Add(-already)}
+	return &handle{Handle: c.StartAllReduce32(x, op), r: r, bytes: int(4 * share * float64(len(x))), begun: begun.Add(-already)}
 }
 
 type handle struct {
