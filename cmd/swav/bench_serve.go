@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +19,7 @@ import (
 
 func newBenchServe() *cobra.Command {
 	var o load.Options
-	var mixed bool
+	var mixed, asJSON bool
 	var maxMB int64
 	c := &cobra.Command{
 		Use:   "serve URL IMAGE...",
@@ -44,7 +46,7 @@ fails if a good request is not answered, or a bad one not refused as it should b
 			if mixed {
 				o.Bad, o.TooLarge = 0.5, maxMB*1e6+1
 			}
-			return benchServe(c.Context(), c.OutOrStdout(), o)
+			return benchServe(c.Context(), c.OutOrStdout(), o, asJSON)
 		},
 	}
 	c.Flags().IntVar(&o.Requests, "requests", 500, "good requests")
@@ -52,13 +54,17 @@ fails if a good request is not answered, or a bad one not refused as it should b
 	c.Flags().BoolVar(&mixed, "mixed", false, "also one bad request for every two good ones")
 	c.Flags().Int64Var(&maxMB, "max-mb", 32, "the server's --max-mb")
 	c.Flags().StringVar(&o.Token, "token", "", "bearer token (default: "+tokenVariable+" of the environment)")
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }
 
-func benchServe(ctx context.Context, w io.Writer, o load.Options) error {
+func benchServe(ctx context.Context, w io.Writer, o load.Options, asJSON bool) error {
 	r, err := load.Run(ctx, o)
 	if err != nil {
 		return err
+	}
+	if asJSON {
+		return errors.Join(writeLoad(w, r, o), wrongAnswers(r))
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	round := func(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
@@ -80,8 +86,30 @@ func benchServe(ctx context.Context, w io.Writer, o load.Options) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	return wrongAnswers(r)
+}
+
+// wrongAnswers is the failure that a report holds, if it does.
+func wrongAnswers(r *load.Report) error {
 	if n := len(r.Failed) + len(r.Odd); n > 0 {
 		return fmt.Errorf("%d requests were not answered as they should be", n)
 	}
 	return nil
+}
+
+// writeLoad writes the report as one JSON object; times are in milliseconds.
+func writeLoad(w io.Writer, r *load.Report, o load.Options) error {
+	ms := func(share float64) float64 { return float64(r.Quantile(share).Microseconds()) / 1e3 }
+	return json.NewEncoder(w).Encode(struct {
+		URL        string         `json:"url"`
+		Concurrent int            `json:"concurrent"`
+		Requests   int            `json:"requests"`
+		Answered   int            `json:"answered"`
+		Rate       float64        `json:"requests_per_second"`
+		P50        float64        `json:"p50_ms"`
+		P99        float64        `json:"p99_ms"`
+		Retried    int            `json:"sent_again"`
+		Bad        map[string]int `json:"bad,omitempty"`
+		Wrong      []string       `json:"wrong,omitempty"`
+	}{o.URL, o.Concurrency, o.Requests, r.Good, r.Rate(), ms(0.5), ms(0.99), r.Retried, r.Bad, slices.Concat(r.Failed, r.Odd)})
 }

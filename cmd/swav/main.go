@@ -100,6 +100,7 @@ NeurIPS 2020), and writes features, clusters and the trained backbone.`,
 	})
 	root.AddCommand(newTrain(), newEmbed(), newCluster(), newSearch(), newMap(), newServe(), newEval(), newPredict(), newExport(),
 		newRecipes(), newVerify(), newBench(), newData())
+	completeFlags(root)
 	return root
 }
 

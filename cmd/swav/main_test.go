@@ -97,6 +97,7 @@ func TestCommandLine(t *testing.T) {
 		{args: "serve x --addr 127.0.0.1:99999", code: 1, stderr: []string{"99999", "--addr HOST:PORT"}},
 		{args: "serve " + empty + " --addr 127.0.0.1:0", code: 1, stderr: []string{"no checkpoint"}},
 		{args: "bench serve http://127.0.0.1:1/embed " + file + " --requests 0", code: 2, stderr: []string{"--requests 0"}},
+		{args: "bench serve http://127.0.0.1:1/embed " + file + " --requests 1 --json", code: 1, stdout: `"answered":0`, stderr: []string{"1 requests"}},
 		{args: "bench serve http://127.0.0.1:1/embed " + file + " --requests 1", code: 1, stdout: "0 of 1", stderr: []string{"1 requests"}},
 		{args: "eval --help", stdout: "retrieval"},
 		{args: "eval", code: 2, stderr: []string{"no protocol"}},

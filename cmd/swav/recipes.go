@@ -20,6 +20,12 @@ saved, changed, and used with --recipe FILE.`,
   swav recipes cifar10 > mine.toml
   swav recipes --keys`,
 		Args: withUsage(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: func(c *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return completeRecipe(c, args, begun)
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			w := c.OutOrStdout()
 			if keys {

@@ -26,6 +26,7 @@ SWAV, PHOTOS, WORK = sys.argv[1:]
 BOUND = 1e-4
 MEAN, STD = [0.485, 0.456, 0.406], [0.228, 0.224, 0.225]  # swav's default, the original's
 failed = []
+largest = 0.0  # of the deviations of features, embeddings and scores
 
 
 def swav(*args):
@@ -46,8 +47,12 @@ def check(what, worst, bound):
 
 
 def near(what, got, want, bound=BOUND):
+    global largest
     got, want = numpy.asarray(got), numpy.asarray(want)
-    check(what, float(numpy.abs(got - want).max()) if got.shape == want.shape else float("inf"), bound)
+    worst = float(numpy.abs(got - want).max()) if got.shape == want.shape else float("inf")
+    if bound == BOUND:
+        largest = max(largest, worst)
+    check(what, worst, bound)
 
 
 def embed(run, data, *more):
@@ -86,12 +91,12 @@ def by_parts(model, x):
 def prepare():
     """Cuts photos to 224 x 224 PNG."""
     for folder, _, names in os.walk(PHOTOS):
-        for name in sorted(n for n in names if n.lower().endswith(".jpg")):
+        for name in sorted(n for n in names if n.lower().endswith((".jpg", ".jpeg"))):
             image = Image.open(os.path.join(folder, name)).convert("RGB")
             image = torchvision.transforms.functional.resize(image, 256, torchvision.transforms.InterpolationMode.BILINEAR)
             to = at("cut", os.path.relpath(folder, PHOTOS))
             os.makedirs(to, exist_ok=True)
-            torchvision.transforms.functional.center_crop(image, 224).save(os.path.join(to, name[:-4] + ".png"))
+            torchvision.transforms.functional.center_crop(image, 224).save(os.path.join(to, os.path.splitext(name)[0] + ".png"))
 
 
 def pixels(data, ids):
@@ -214,7 +219,7 @@ def main():
 
     if failed:
         sys.exit(f"{len(failed)} checks failed: " + "; ".join(failed))
-    print("all agree")
+    print(f"all agree; the largest deviation of an output on the {len(ids)} photos: {largest:.2g} (at most {BOUND:g}, float32)")
 
 
 main()
