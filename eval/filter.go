@@ -21,8 +21,8 @@ const (
 	filterAfter = 1024
 	// filterTrial is how many references the filter is tried on first.
 	filterTrial = 256
-	// filterShare is the share of products that may pass the filter: one costs about
-	// twenty times what the filter saves on it.
+	// filterShare is the share of products that may pass the filter, besides those that
+	// are among the best so far: one costs about twenty times what the filter saves on it.
 	filterShare = 1. / 32
 )
 
@@ -43,7 +43,7 @@ type filter struct {
 // newFilter is nil where there is none, or nothing for it to do.
 func (s *scan) newFilter() *filter {
 	with, ok := s.scanner.(Filter)
-	if !ok || !with.HasBF16() || s.ref.Dim > filterMost || s.filterStart() > refBlock || s.filterStart() >= s.ref.Len() {
+	if !ok || !with.HasBF16() || s.ref.Dim > filterMost || 2*s.keep+1 > refBlock || s.filterStart() >= s.ref.Len() {
 		return nil
 	}
 	return &filter{with: with, pairs: (s.ref.Dim + 1) / 2, qNorm: make([]float64, s.to-s.from), qError: make([]float64, s.to-s.from), rError: make([]float64, refBlock)}
@@ -51,7 +51,7 @@ func (s *scan) newFilter() *filter {
 
 // filterStart is the first reference that is filtered: all pools have a bound then,
 // though each may have left one reference out.
-func (s *scan) filterStart() int { return max(filterAfter, 2*s.keep+1) }
+func (s *scan) filterStart() int { return min(max(filterAfter, 32*s.keep), refBlock) }
 
 // blockLen is how many references from start are the next block.
 func (s *scan) blockLen(start int) int {
@@ -67,8 +67,8 @@ func (s *scan) blockLen(start int) int {
 	return min(n, s.ref.Len()-start)
 }
 
-// turn switches the filter on or off after a block of n references.
-func (s *scan) turn(n int) error {
+// turn switches the filter on or off after the block of references from start to end.
+func (s *scan) turn(start, end int) error {
 	f := s.filter
 	switch {
 	case f == nil:
@@ -80,7 +80,7 @@ func (s *scan) turn(n int) error {
 		f.r = make([]uint32, blocks(refBlock, tr)*tr*f.pairs)
 		s.packBF16(f.q, f.qError, f.qNorm, s.query, s.from, s.to, tq)
 		return s.rescore(s.exact)
-	case float64(f.passed.Swap(0)) > filterShare*float64(n)*float64(s.to-s.from):
+	case float64(f.passed.Swap(0)) > (filterShare+4*float64(s.keep)/float64(end))*float64(end-start)*float64(s.to-s.from):
 		s.filter = nil
 		return s.rescore(s.inFloat32)
 	}

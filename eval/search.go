@@ -160,7 +160,7 @@ func (s *scan) run(ctx context.Context, bar *progress) error {
 		if err != nil {
 			return err
 		}
-		if err := s.turn(end - start); err != nil {
+		if err := s.turn(start, end); err != nil {
 			return err
 		}
 		bar.add(end - start)
