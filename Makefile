@@ -28,10 +28,10 @@ test: ## all tests, with and without cgo
 test-mpi: ## install Open MPI and MPICH; ranks, reference traces, killed and stopped runs
 	@scripts/deps build mpi fashion-mnist
 	$(GO) test -count=1 ./dist/...
-	SWAV_TEST_KILLS=$(or $(KILLS),20) $(GO) test -count=1 -timeout 60m -run MPI ./cmd/swav
+	SWAV_TEST_KILLS=$(or $(KILLS),20) SWAV_TEST_STOPS=$(or $(STOPS),1) $(GO) test -count=1 -timeout 60m -run MPI ./cmd/swav
 
 soak: ## kill, stop and cut off ranks, 100 times
-	@$(MAKE) --no-print-directory test-mpi KILLS=100
+	@$(MAKE) --no-print-directory test-mpi KILLS=80 STOPS=10
 
 fuzz: ## every fuzz target for some seconds
 	@scripts/fuzz 3

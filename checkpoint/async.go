@@ -8,6 +8,10 @@ import (
 // Writer writes checkpoints beside the compute, one at a time. Its methods are
 // called from one goroutine.
 type Writer struct {
+	// Written, if not nil, is called after each checkpoint that is whole on disk, from
+	// the goroutine that wrote it.
+	Written func()
+
 	run    string
 	keep   int
 	result chan error // of the write under way; nil when there is none
@@ -31,6 +35,9 @@ func (w *Writer) Save(s Snapshot) error {
 	w.result = result
 	go func() {
 		_, err := write(w.run, s, state, w.keep)
+		if err == nil && w.Written != nil {
+			w.Written()
+		}
 		result <- err
 	}()
 	return err

@@ -8,6 +8,9 @@
 //	RUN/checkpoints/step-0000123/state.json             position, sizes and checksums
 //	RUN/latest -> checkpoints/step-0000123
 //
+// What would be an optimizer.safetensors of more than a gigabyte is several files,
+// optimizer-00001-of-00003.safetensors and so on, written at the same time.
+//
 // It is written under another name, synced and renamed; only then does latest
 // move, and only then do older checkpoints go. What a killed write leaves behind
 // is recognised by its name and removed by the next one. Whatever reads a
@@ -126,6 +129,16 @@ type manifest struct {
 	Files  []fileSum       `json:"files"`
 	State  json.RawMessage `json:"state"`
 	Sum    string          `json:"sha256"` // of all the above, see sum
+}
+
+// named tells whether the files are those that a checkpoint has.
+func (m *manifest) named() bool {
+	for i, f := range m.Files {
+		if i == 0 && f.Name != modelFile || i > 0 && f.Name != shardName(i, len(m.Files)-1) {
+			return false
+		}
+	}
+	return len(m.Files) > 1
 }
 
 type fileSum struct {

@@ -472,3 +472,44 @@ func TestAsyncError(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 }
+
+// Much optimizer state is several files, written at once; it reads back as if it were one.
+func TestShards(t *testing.T) {
+	defer func(n int) { shardBytes = n }(shardBytes)
+	shardBytes = 40
+	var s Snapshot
+	s.Step, s.State = 3, map[string]int{"a": 1}
+	s.Model = []Tensor{{"w", []int{2}, []float32{1, 2}}}
+	for i := range 7 {
+		x := make([]float32, 2+i*2) // 8 to 56 bytes: two in a file, one in a file, one larger than a file
+		for j := range x {
+			x[j] = float32(10*i + j)
+		}
+		s.Optimizer = append(s.Optimizer, Tensor{fmt.Sprintf("m.%d", i), []int{len(x)}, x})
+	}
+	run := t.TempDir()
+	path, err := Write(run, s, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(path, "optimizer-*-of-*.safetensors"))
+	if len(files) < 3 {
+		t.Errorf("files %v", files)
+	}
+	l, err := Read(path)
+	if err != nil || !cmp.Equal(l.Optimizer, s.Optimizer) || !cmp.Equal(l.Model, s.Model) {
+		t.Errorf("%v\n%v\nwant\n%v", err, l, s)
+	}
+	if err := os.Remove(files[1]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadModel(path); err != nil {
+		t.Errorf("the model alone: %v", err)
+	}
+	if _, err := Read(path); err == nil || !strings.Contains(err.Error(), filepath.Base(files[1])) {
+		t.Errorf("without %s: %v", files[1], err)
+	}
+	if _, err := Latest(run); err == nil {
+		t.Error("a checkpoint without one of its files is whole")
+	}
+}

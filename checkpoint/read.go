@@ -147,7 +147,7 @@ func read(path string, optimizer bool) (*Loaded, error) {
 	}
 	l := &Loaded{Path: path, Step: m.Step, State: m.State}
 	for _, f := range m.Files {
-		if f.Name == optimizerFile && !optimizer {
+		if f.Name != modelFile && !optimizer {
 			continue
 		}
 		tensors, err := readTensors(path, f)
@@ -157,9 +157,10 @@ func read(path string, optimizer bool) (*Loaded, error) {
 		if f.Name == modelFile {
 			l.Model = tensors
 		} else {
-			l.Optimizer = tensors
+			l.Optimizer = append(l.Optimizer, tensors...)
 		}
 	}
+	slices.SortFunc(l.Optimizer, func(a, b Tensor) int { return cmp.Compare(a.Name, b.Name) }) // over all files
 	return l, nil
 }
 
@@ -184,7 +185,7 @@ func readManifest(path string) (*manifest, error) {
 	if m.Format != formatVersion {
 		return nil, fmt.Errorf("%s: format %d, this build reads %d", stateFile, m.Format, formatVersion)
 	}
-	if m.Step < 0 || len(m.Files) != 2 || m.Files[0].Name != modelFile || m.Files[1].Name != optimizerFile {
+	if m.Step < 0 || !m.named() {
 		return nil, fmt.Errorf("%s: want a step and the files %s and %s", stateFile, modelFile, optimizerFile)
 	}
 	if sum, err := m.sum(); err != nil || sum != m.Sum {

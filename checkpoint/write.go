@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sync/errgroup"
+
 	"swav/interop"
 )
 
@@ -95,20 +97,58 @@ func place(run, dir, path string, s Snapshot, state json.RawMessage) error {
 	return errors.Join(syncDir(dir), syncDir(run))
 }
 
-// fill writes the three files into dir, state.json last, and syncs all.
+// shardBytes is the size from which on the optimizer's tensors are written as several
+// files, by at most so many writers; tests change it.
+var shardBytes = 1 << 30
+
+const writers = 8
+
+// shard divides tensors, in their order, into files of about shardBytes.
+func shard(tensors []Tensor) [][]Tensor {
+	shards := [][]Tensor{nil}
+	size := 0
+	for _, t := range tensors {
+		if n := 4 * len(t.Data); size > 0 && size+n > shardBytes {
+			shards, size = append(shards, nil), 0
+		}
+		size += 4 * len(t.Data)
+		shards[len(shards)-1] = append(shards[len(shards)-1], t)
+	}
+	return shards
+}
+
+// shardName is the i-th of n files, counted from 1.
+func shardName(i, n int) string {
+	if n == 1 {
+		return optimizerFile
+	}
+	return fmt.Sprintf("optimizer-%05d-of-%05d.safetensors", i, n)
+}
+
+// fill writes the files into dir, state.json last, and syncs all.
 func fill(dir string, s Snapshot, state json.RawMessage) error {
 	m := manifest{Format: formatVersion, Step: s.Step, State: state}
-	for _, f := range []struct {
-		name    string
-		tensors []Tensor
-	}{{modelFile, s.Model}, {optimizerFile, s.Optimizer}} {
-		sum, err := writeTensors(filepath.Join(dir, f.name), f.tensors)
-		if err != nil {
-			return err
+	shards := shard(s.Optimizer)
+	m.Files = make([]fileSum, 1+len(shards))
+	var g errgroup.Group
+	g.SetLimit(min(len(shards), writers)) // one by one, unless it is much
+	for i := range m.Files {
+		name, tensors := modelFile, s.Model
+		if i > 0 {
+			name, tensors = shardName(i, len(shards)), shards[i-1]
 		}
-		m.Files = append(m.Files, fileSum{f.name, sum.size, sum.hex()})
+		g.Go(func() error {
+			sum, err := writeTensors(filepath.Join(dir, name), tensors)
+			if err == nil {
+				m.Files[i] = fileSum{name, sum.size, sum.hex()}
+			}
+			return err
+		})
 	}
-	var err error
+	err := g.Wait()
+	if err != nil {
+		return err
+	}
 	if m.Sum, err = m.sum(); err != nil {
 		return err
 	}

@@ -42,6 +42,10 @@ const (
 // resolution.
 const smallImage = 48
 
+// imagenetStem is the side from which views bear the stem that reduces fourfold at
+// once, as on the ladder.
+const imagenetStem = 64
+
 // Auto chooses a recipe for data, a time budget and a machine, and says why. Keys
 // in fixed ("model.width=1", as for Set) are taken as given, and the rest is
 // chosen around them. The recipe is valid, its batch is no larger than the data,
@@ -278,7 +282,7 @@ func (a *chooser) climb() error {
 			return err
 		}
 		a.evaluate(r, c)
-		fits := m.MemoryBytes <= 0 || c.least() <= m.MemoryBytes/2
+		fits := m.MemoryBytes <= 0 || a.least(r, c) <= m.MemoryBytes/2
 		if fits && c.steps(a.training(r, c), 1) >= a.worth() {
 			break
 		}
@@ -286,8 +290,12 @@ func (a *chooser) climb() error {
 	if taken < 0 {
 		return fmt.Errorf("auto, around what is given: %w", invalid)
 	}
-	if m.MemoryBytes > 0 && c.least() > m.MemoryBytes/2 {
-		return fmt.Errorf("%d MB of memory are free, and the smallest network wants %d MB: free some", m.MemoryBytes>>20, 2*c.least()>>20)
+	if least := a.least(recipe, c); m.MemoryBytes > 0 && least > m.MemoryBytes/2 {
+		what, cure := "the smallest network wants", "free some"
+		if len(a.fixed) > 0 {
+			what, cure = "the smallest network around what is given wants", "free some, or give less by --set"
+		}
+		return fmt.Errorf("%d MB of memory are free, and %s %d MB: %s", m.MemoryBytes>>20, what, 2*least>>20, cure)
 	}
 	a.recipe, a.cost, a.choices = recipe, c, nil
 
@@ -303,13 +311,27 @@ func (a *chooser) climb() error {
 		a.pick("model.layers", g.layers, "%s", why)
 	}
 	a.pick("model.width", formatFloat(g.width), "goes with it")
-	if g.stem == "small" {
-		a.pick("model.stem", "small", "views of %d pixels are too small to be reduced fourfold at once", g.global)
+	side := 0
+	for _, c := range recipe.Crops {
+		side = max(side, c.Size)
+	}
+	if a.stem(g) == "small" {
+		a.pick("model.stem", "small", "views of %d pixels are too small to be reduced fourfold at once", side)
 	} else {
-		a.pick("model.stem", "imagenet", "views of %d pixels bear a fourfold reduction, which saves time", g.global)
+		a.pick("model.stem", "imagenet", "views of %d pixels bear a fourfold reduction, which saves time", side)
 	}
 	a.views(g, seen)
 	return nil
+}
+
+// least is the memory without which nothing goes: with the smallest batch, or the
+// given one.
+func (a *chooser) least(r *Recipe, c cost) int64 {
+	batch := minBatch
+	if a.given("train.batch_size") {
+		batch = r.Train.Batch
+	}
+	return c.fixed + int64(batch)*c.memory
 }
 
 // network sets what a rung says, without reasons: to be weighed.
@@ -321,8 +343,25 @@ func (a *chooser) network(g rung) {
 		a.pick("model.layers", g.layers, "")
 	}
 	a.pick("model.width", formatFloat(g.width), "")
-	a.pick("model.stem", g.stem, "")
 	a.pick("crops", FormatCrops(g.crops(0.4, 1, 0.25, 0.6)), "")
+	a.pick("model.stem", a.stem(g), "")
+}
+
+// stem is the rung's, unless the given views are of another size: then theirs. A
+// small stem on large views costs sixteen times the time and memory of the other.
+func (a *chooser) stem(g rung) string {
+	side := 0
+	for _, c := range a.recipe.Crops {
+		side = max(side, c.Size)
+	}
+	switch {
+	case side == g.global:
+		return g.stem
+	case side >= imagenetStem:
+		return "imagenet"
+	default:
+		return "small"
+	}
 }
 
 func (g rung) crops(gMin, gMax, lMin, lMax float64) []Crop {

@@ -202,3 +202,35 @@ func TestAutoAroundWhatIsGiven(t *testing.T) {
 		t.Errorf("%+v", r.Model)
 	}
 }
+
+// Views that are given have the stem of their size, not that of the network which
+// stands for them, and a batch that is given counts in the memory.
+func TestAutoAroundGivenViews(t *testing.T) {
+	m := Machine{Cores: 2, MemoryBytes: 23385 << 20, BF16: true, GFLOPS: 200}
+	resnet := []string{"model.arch=resnet50", "model.width=1"}
+	for _, c := range []struct {
+		name, crops, batch, stem string
+		refused                  bool
+	}{
+		{"large views", "2x224@0.14-1", "8", "imagenet", false},
+		{"views of 96 pixels", "2x96@0.14-1", "8", "imagenet", false},
+		{"small views", "2x32@0.14-1", "8", "small", false},
+		{"a batch beyond the memory", "2x224@0.14-1", "4096", "", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, _, err := Auto(photos, 10*time.Hour, m, append(resnet, "crops="+c.crops, "train.batch_size="+c.batch)...)
+			if c.refused {
+				if err == nil || !strings.Contains(err.Error(), "--set") {
+					t.Fatalf("error %v, want a refusal that names --set", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Model.Stem != c.stem {
+				t.Errorf("stem %q, want %q", r.Model.Stem, c.stem)
+			}
+		})
+	}
+}

@@ -143,6 +143,8 @@ type Train struct {
 	Accumulate      int      `toml:"accumulate" range:"[1,65536]" doc:"a step's batch is worked off in this many parts, to save memory; each part has its own codes"`
 	Precision       string   `toml:"precision" oneof:"auto fp32 bf16 fp64" doc:"least precision of activations and products: auto takes bf16 where the machine is faster with it; a step too small to be slow computes in fp64"`
 	Winograd        bool     `toml:"winograd" doc:"3x3 convolutions by Winograd's method where it is faster; false: by plain products, which round less"`
+	SyncBN          string   `toml:"sync_bn" doc:"ranks over which batch norm takes its statistics: global (all), off (each its own), or the size of groups of neighbouring ranks, such as \"8\""`
+	Wire            string   `toml:"wire" oneof:"fp32 bf16" doc:"what ranks send each other of gradients: bf16 rounds and is half as much, for slow networks"`
 	Backend         string   `toml:"backend" oneof:"auto cpu ref" doc:"auto takes the fastest there is; ref is plain Go, slow"`
 	Seed            uint64   `toml:"seed" range:"[0,9223372036854775807]" doc:"of everything random"`
 	CheckpointEvery Duration `toml:"checkpoint_every" doc:"a checkpoint this often, and at the end"`
@@ -200,7 +202,7 @@ func Default() *Recipe {
 		},
 		Train: Train{
 			Method: MethodSwAV,
-			Epochs: 200, Batch: 256, Accumulate: 1, Precision: "auto", Winograd: true, Backend: "auto", Seed: 31,
+			Epochs: 200, Batch: 256, Accumulate: 1, Precision: "auto", Winograd: true, SyncBN: SyncGlobal, Wire: "fp32", Backend: "auto", Seed: 31,
 			CheckpointEvery: Epochs(1), Keep: 3, LogEvery: 50,
 		},
 		Eval: Eval{K: 20, Temperature: 0.07, References: 20000, Queries: 10000, Holdout: 0.1, Baselines: true, Every: Steps(0), Protocol: "knn"},

@@ -343,7 +343,7 @@ func TestCrossCheckInAFileNamesThePlace(t *testing.T) {
 func TestResolve(t *testing.T) {
 	r := Default()
 	got, err := r.Resolve(1281167, 4)
-	want := Resolved{Images: 1281167, StepsPerEpoch: 5004, Steps: 1000800, FreezePrototypes: 5005, QueueStart: 75060, QueueLength: 3840, CheckpointEvery: 5004, RankBatch: 64}
+	want := Resolved{Images: 1281167, StepsPerEpoch: 5004, Steps: 1000800, FreezePrototypes: 5005, QueueStart: 75060, QueueLength: 3840, CheckpointEvery: 5004, RankBatch: 64, NormRanks: 4}
 	if err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -427,4 +427,28 @@ func FuzzParse(f *testing.F) {
 			t.Error(diff)
 		}
 	})
+}
+
+func TestGroupsOfBatchNorm(t *testing.T) {
+	for _, c := range []struct {
+		sync  string
+		ranks int
+		want  int
+		err   string
+	}{
+		{"global", 6, 6, ""}, {"off", 6, 1, ""}, {"2", 6, 2, ""}, {"8", 6, 6, ""}, {"8", 64, 8, ""}, {"1", 4, 1, ""},
+		{"4", 6, 0, "groups of 4 do not divide 6 ranks"}, {"half", 2, 0, "want global, off"}, {"-1", 2, 0, "want global, off"},
+	} {
+		r := Default()
+		r.Train.SyncBN = c.sync
+		got, err := r.NormRanks(c.ranks)
+		if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s of %d ranks: %d, %v", c.sync, c.ranks, got, err)
+		}
+	}
+	r := Default()
+	r.Train.SyncBN = "8 ranks"
+	if err := r.Validate(); err == nil || !strings.Contains(err.Error(), "train.sync_bn") {
+		t.Errorf("error %v", err)
+	}
 }

@@ -131,6 +131,3 @@ func (c cost) steps(t time.Duration, batch int) int {
 
 // minBatch is the smallest batch that Auto takes.
 const minBatch = 8
-
-// least is the memory without which nothing goes.
-func (c cost) least() int64 { return c.fixed + minBatch*c.memory }

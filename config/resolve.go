@@ -17,6 +17,7 @@ type Resolved struct {
 	CheckpointEvery  int // 0: at the end only
 	Images           int // of the data set
 	RankBatch        int // images of one rank, of one accumulated part
+	NormRanks        int // ranks that share batch-norm statistics: neighbours, in groups
 	BankRows         int // DeepCluster-v2: images of an epoch that one rank's memory bank keeps; 0 with SwAV
 }
 
@@ -41,7 +42,11 @@ func (r *Recipe) Resolve(images, ranks int) (Resolved, error) {
 	case part%ranks != 0:
 		return refuse("train.batch_size", "a batch of %d (in %d part(s)) does not divide among %d ranks: use a multiple of %d", t.Batch, t.Accumulate, ranks, ranks*t.Accumulate)
 	}
-	out := Resolved{Images: images, StepsPerEpoch: images / t.Batch, Steps: t.Steps, RankBatch: part / ranks}
+	normRanks, err := r.NormRanks(ranks)
+	if err != nil {
+		return Resolved{}, err
+	}
+	out := Resolved{NormRanks: normRanks, Images: images, StepsPerEpoch: images / t.Batch, Steps: t.Steps, RankBatch: part / ranks}
 	if t.Epochs > 0 {
 		out.Steps = Epochs(t.Epochs).Resolve(out.StepsPerEpoch)
 	}

@@ -39,6 +39,9 @@ func (r *Recipe) Validate() error {
 	r.checkAugment(c)
 	r.checkModel(c)
 	r.checkSchedule(c)
+	if _, err := r.NormRanks(1); err != nil {
+		c.errs = append(c.errs, err)
+	}
 	if m := r.Log.MLflow; m != "" && m != "off" && !strings.HasPrefix(m, "http://") && !strings.HasPrefix(m, "https://") {
 		c.fail("log.mlflow", "%q: want a server's address such as http://localhost:5000, off, or nothing", m)
 	}

@@ -49,6 +49,10 @@ type Comm interface {
 	// AllGather fills dst, Size times as long as src, with every rank's src in
 	// rank order.
 	AllGather(dst, src []float32) error
+	// AllToAll sends every rank its part: src and dst are Size equal parts, and part i of
+	// dst is what rank i had for this one. Like AllGather and Broadcast it copies all bits,
+	// also of what is no number.
+	AllToAll(dst, src []float32) error
 	// Broadcast replaces x by rank root's.
 	Broadcast(x []float32, root int) error
 	// Barrier waits for all ranks.

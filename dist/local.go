@@ -206,6 +206,24 @@ func (l *local) AllGather(dst, src []float32) error {
 	})
 }
 
+func (l *local) AllToAll(dst, src []float32) error {
+	return l.meet("AllToAll", pair{dst, src}, func(slots []any) error {
+		n := len(slots[0].(pair).src)
+		for r, s := range slots {
+			if p := s.(pair); len(p.src) != n || len(p.dst) != n || n%len(slots) != 0 {
+				return fmt.Errorf("all-to-all of %d elements on rank 0, %d into %d on rank %d, among %d ranks", n, len(p.src), len(p.dst), r, len(slots))
+			}
+		}
+		n /= len(slots)
+		for t, to := range slots {
+			for f, from := range slots {
+				copy(to.(pair).dst[f*n:(f+1)*n], from.(pair).src[t*n:])
+			}
+		}
+		return nil
+	})
+}
+
 func (l *local) Broadcast(x []float32, root int) error {
 	return l.meet(fmt.Sprintf("Broadcast from %d", root), x, func(slots []any) error {
 		if root < 0 || root >= len(slots) {

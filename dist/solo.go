@@ -29,6 +29,14 @@ func (s *solo) AllGather(dst, src []float32) error {
 	return s.alive()
 }
 
+func (s *solo) AllToAll(dst, src []float32) error {
+	if len(dst) != len(src) {
+		return fmt.Errorf("all-to-all of %d elements into %d", len(src), len(dst))
+	}
+	copy(dst, src)
+	return s.alive()
+}
+
 func (s *solo) Broadcast(_ []float32, root int) error {
 	if root != 0 {
 		return fmt.Errorf("broadcast from rank %d of 1", root)

@@ -28,6 +28,7 @@ func (c *compiler) headBackward(s *pass) ref {
 					b.LinearBackwardData(dx, p.ScoreGrads, w)
 				}
 			})
+			c.wrote(l.Weight, l.Bias)
 			dy = dx
 		case nn.Normalize:
 			dx, norms, from := c.newBuffer(op.Float32, s.rows, l.InChannels), s.moments[i], dy
@@ -46,6 +47,7 @@ func (c *compiler) headBackward(s *pass) ref {
 					b.LinearBackwardData(dx, dy, w)
 				}
 			})
+			c.wrote(l.Weight, l.Bias)
 			dy = dx
 		case nn.BatchNorm:
 			s.grads[l.Out] = []ref{dy}
@@ -95,6 +97,7 @@ func (c *compiler) backboneBackward(s *pass, dfeatures ref, from int) {
 				x, dy := at(x), at(dy)
 				return func() { conv.BackwardWeights(dw, x, dy) }
 			})
+			c.wrote(l.Weight)
 			if l.In == 0 {
 				continue // nobody wants the gradient of the pixels
 			}
@@ -170,6 +173,7 @@ func (c *compiler) normBackward(s *pass, i int, l nn.Layer) {
 		dy, dy2, x, y, moments, sums := at(dy), at(dy2), at(x), at(y), at(moments), at(sums)
 		return func() { b.BatchNormBackwardSums(sums, dgamma, dbeta, dy, dy2, y, x, moments, l.ReLU) }
 	})
+	c.wrote(l.Weight, l.Bias)
 	c.reduce(true, l.Name, sums)
 	c.add(true, l.Name, "norm backward", 0, []ref{dx, dresidual, dy, dy2, x, y, moments, sums}, func(at func(ref) op.Tensor) func() {
 		dx, dresidual, dy, dy2, x, y, moments, sums := at(dx), at(dresidual), at(dy), at(dy2), at(x), at(y), at(moments), at(sums)

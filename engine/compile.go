@@ -15,6 +15,8 @@ type compiler struct {
 	buffers []buffer
 	pending []pending
 	convs   map[string]op.Conv // by layer: the first crop group's, which takes the weights for all
+	written map[int]int        // by parameter: the backward step after which its gradient is whole
+	steps   int                // of the backward pass so far
 	now     int                // index of the step being added; grows over forward and backward
 	err     error
 }
@@ -111,6 +113,9 @@ func (c *compiler) bind() error {
 		b := &c.buffers[r]
 		return op.Tensor{Mem: mem, Offset: b.offset, Shape: b.shape, DType: b.dtype}
 	}
+	if p.Config.Train {
+		p.whole = c.whole()
+	}
 	for _, s := range c.pending {
 		s.step.run = s.bind(at)
 		if s.backward {
@@ -120,6 +125,35 @@ func (c *compiler) bind() error {
 		}
 	}
 	return nil
+}
+
+// wrote tells that the step added last adds to the gradients of some parameters; -1 is
+// none.
+func (c *compiler) wrote(params ...int) {
+	for _, p := range params {
+		if p >= 0 {
+			c.written[p] = c.steps - 1
+		}
+	}
+}
+
+// whole finds, for every backward step, the element of the flat gradient from which on
+// all are final after it.
+func (c *compiler) whole() []int {
+	params := c.plan.Model.Net.Params
+	from := make([]int, c.steps)
+	for i := range from {
+		from[i] = c.plan.Model.Net.NumParams
+	}
+	last := 0 // step that ends what lies behind
+	for p := len(params) - 1; p >= 0; p-- {
+		last = max(last, c.written[p])
+		from[last] = params[p].Offset
+	}
+	for i := 1; i < len(from); i++ {
+		from[i] = min(from[i], from[i-1])
+	}
+	return from
 }
 
 func (c *compiler) newBuffer(d op.DType, shape ...int) ref {
@@ -145,6 +179,9 @@ func (c *compiler) add(backward bool, layer, kind string, macs int64, uses []ref
 		if !slices.Contains(uses[:i], r) { // in place counts once
 			bytes += b.bytes()
 		}
+	}
+	if backward {
+		c.steps++
 	}
 	c.pending = append(c.pending, pending{Step{Layer: layer, Kind: kind, MACs: macs, Bytes: bytes}, backward, bind})
 	c.now++

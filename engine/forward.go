@@ -210,14 +210,14 @@ func (s *pass) forget() {
 	}
 }
 
-// count is the number of rows of r over all ranks.
+// count is the number of rows of r over all ranks that share statistics.
 func (c *compiler) count(r ref) int {
-	return op.Tensor{Shape: c.buffers[r].shape}.Rows() * c.plan.Config.Comm.Size()
+	return op.Tensor{Shape: c.buffers[r].shape}.Rows() * c.plan.Config.Norm.Size()
 }
 
-// reduce sums a small tensor over all ranks.
+// reduce sums a small tensor over them.
 func (c *compiler) reduce(backward bool, layer string, sums ref) {
-	comm, b := c.plan.Config.Comm, c.plan.Model.Backend
+	comm, b := c.plan.Config.Norm, c.plan.Model.Backend
 	if comm.Size() == 1 {
 		return
 	}

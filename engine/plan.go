@@ -33,7 +33,10 @@ type Config struct {
 	Precision  op.DType
 	NoWidening bool
 	Direct     bool      // no fast algorithm for convolutions that rounds more than plain sums (op.ConvParams)
-	Comm       dist.Comm // batch-norm statistics are summed over its ranks; nil: one rank
+	Comm       dist.Comm // the ranks that train together; nil: one rank
+	// Norm are the ranks over which batch-norm statistics are summed, a part of Comm's
+	// from Comm.Split, or dist.Solo(); nil: all of Comm's.
+	Norm dist.Comm
 	// Train compiles forward (batch statistics, running statistics updated)
 	// and backward. Otherwise the plan only runs forward, on running statistics.
 	Train bool
@@ -79,6 +82,7 @@ type Plan struct {
 	refresh   []Step  // weights into the convolutions
 	forward   []Step
 	backward  []Step
+	whole     []int // by step of backward: gradients from this element on are final after it
 	arena     op.Memory
 	arenaSize int64
 	owned     []op.Memory
@@ -126,6 +130,23 @@ func (p *Plan) Backward() {
 	run(p.backward)
 }
 
+// BackwardWhole is Backward that tells on the way how far it is: whole is called, with
+// ever lower numbers, when the elements of the flat gradient from that number on are
+// final. A Backward adds to gradients, so of several that do, only the last may.
+func (p *Plan) BackwardWhole(whole func(from int)) {
+	if !p.Config.Train {
+		panic("engine: backward pass of an evaluation plan")
+	}
+	at := p.Model.Net.NumParams
+	for i := range p.backward {
+		p.backward[i].run()
+		if p.whole[i] < at {
+			at = p.whole[i]
+			whole(at)
+		}
+	}
+}
+
 func run(steps []Step) {
 	for i := range steps {
 		steps[i].run()
@@ -168,6 +189,9 @@ func Compile(m *Model, cfg Config) (*Plan, error) {
 	if cfg.Comm == nil {
 		cfg.Comm = dist.Solo()
 	}
+	if cfg.Norm == nil {
+		cfg.Norm = cfg.Comm
+	}
 	if cfg.BatchNormEps == 0 {
 		cfg.BatchNormEps = 1e-5
 	}
@@ -191,7 +215,7 @@ func Compile(m *Model, cfg Config) (*Plan, error) {
 	if cfg.Train && !m.Grads.Present() {
 		return nil, fmt.Errorf("model has no gradient buffer: create it for training")
 	}
-	c := &compiler{convs: map[string]op.Conv{}, plan: &Plan{Config: cfg, Model: m, Precision: precision, groups: groups}}
+	c := &compiler{convs: map[string]op.Conv{}, written: map[int]int{}, plan: &Plan{Config: cfg, Model: m, Precision: precision, groups: groups}}
 	if err := c.compile(); err != nil {
 		c.plan.Close()
 		return nil, err

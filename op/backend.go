@@ -42,6 +42,10 @@ type Device interface {
 	// AllReduce replaces the elements of x (float32 or float64) by their sums
 	// over all ranks. With one rank it does nothing.
 	AllReduce(x Tensor, c dist.Comm)
+	// StartAllReduce begins an AllReduce of x (float32) after the operators so far. Others
+	// may run beside it, but none that uses x, until the handle's Wait returns, which tells
+	// of a failure.
+	StartAllReduce(x Tensor, c dist.Comm) dist.Handle
 	// Close frees everything that the backend still holds.
 	Close() error
 }

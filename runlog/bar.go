@@ -3,13 +3,11 @@ package runlog
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
 )
 
 // Bar shows how far a job over many images is: a progress bar on a terminal, a
@@ -28,7 +26,7 @@ type Bar struct {
 func NewBar(w io.Writer, what string, total int) *Bar {
 	b := &Bar{w: w, what: what, total: int64(total)}
 	b.last.Store(time.Now().UnixNano())
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+	if interactive(w) {
 		b.progress = mpb.New(mpb.WithOutput(w), mpb.WithAutoRefresh(), mpb.WithRefreshRate(200*time.Millisecond))
 		b.bar = b.progress.AddBar(b.total, mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.CountersNoUnit(what+" %d/%d")),

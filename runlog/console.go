@@ -49,10 +49,21 @@ const narrowBar = 10
 func NewConsole(w io.Writer, total, done, every int) *Console {
 	c := &Console{w: w, total: total, every: max(1, every), from: done, now: time.Now}
 	c.began, c.last = c.now(), c.now()
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+	if interactive(w) {
 		c.draw(mpb.WithOutput(w))
 	}
 	return c
+}
+
+// interactive tells whether w is a terminal on which a bar can move. mpirun gives its
+// processes one without a width, and passes on what they write.
+func interactive(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	return err == nil && width > 0
 }
 
 // draw starts the bar.

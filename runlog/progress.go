@@ -3,13 +3,11 @@ package runlog
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
 )
 
 // Progress shows how far work of several stages is: a bar for each on a terminal, a
@@ -25,7 +23,7 @@ type Progress struct {
 // NewProgress shows on w.
 func NewProgress(w io.Writer) *Progress {
 	p := &Progress{w: w, lastLine: time.Now()}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+	if interactive(w) {
 		p.bars = mpb.New(mpb.WithOutput(w), mpb.WithRefreshRate(200*time.Millisecond))
 	}
 	return p

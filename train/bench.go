@@ -7,6 +7,7 @@ import (
 	"sort"
 	"time"
 
+	"swav/dist"
 	"swav/engine"
 	"swav/nn"
 	"swav/op"
@@ -56,41 +57,17 @@ func Bench(b op.Backend, c BenchConfig) (*BenchResult, error) {
 	if c.Rounds < 1 {
 		return nil, errors.New("nothing to time: want at least 1 round")
 	}
-	net, err := nn.Build(c.Arch)
+	s, err := newBenched(b, c, nil)
 	if err != nil {
 		return nil, err
 	}
-	model, err := engine.NewModel(b, net, !c.Infer)
-	if err != nil {
-		return nil, err
-	}
-	defer model.Close()
-	model.Set(net.Init(1))
-	plan, err := engine.Compile(model, engine.Config{Groups: c.Groups, Batch: c.Batch, Precision: c.Precision, NoWidening: c.NoWidening, Direct: c.Direct, Train: !c.Infer})
-	if err != nil {
-		return nil, err
-	}
-	defer plan.Close()
-	for _, in := range plan.Inputs {
-		b.Write(in, noise(in.Elems()))
-	}
+	defer s.close()
+	plan := s.plan
 	r := &BenchResult{MACs: plan.MACs(), Precision: plan.Precision, ArenaBytes: plan.ArenaBytes()}
-	plan.SetWeights()
 	clock := &opClock{}
 	round := func() error { plan.Forward(); return b.Sync() }
 	profile := func() error { plan.Visit(engine.ForwardPass, clock.step); return b.Sync() }
 	if !c.Infer {
-		method := &SwAV{Assign: []int{0, 1}, Temperature: 0.1, Epsilon: 0.05, Iterations: 3, QueueLength: c.Queue}
-		s, err := NewStepper(plan, method, optim.Default(optim.KindLARC))
-		if err != nil {
-			return nil, err
-		}
-		defer s.Close()
-		if c.Queue > 0 {
-			for i := range method.Assign {
-				method.SetQueue(i, embeddings(c.Queue, c.Arch.FeatureDim), c.Queue)
-			}
-		}
 		n := 0
 		round = func() error { n++; return s.whole(n) }
 		profile = func() error { n++; return s.profile(n, clock) }
@@ -110,6 +87,64 @@ func Bench(b op.Backend, c BenchConfig) (*BenchResult, error) {
 	}
 	r.Layers, r.Kinds = clock.ops, byKind(clock.ops)
 	return r, nil
+}
+
+// benched is a compiled step, or with Infer a forward pass, on random pixels.
+type benched struct {
+	*Stepper // nil with Infer
+	model    *engine.Model
+	plan     *engine.Plan
+}
+
+// newBenched compiles a rank's step; comm is nil for a rank alone.
+func newBenched(b op.Backend, c BenchConfig, comm dist.Comm) (s *benched, err error) {
+	net, err := nn.Build(c.Arch)
+	if err != nil {
+		return nil, err
+	}
+	s = &benched{}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if s.model, err = engine.NewModel(b, net, !c.Infer); err != nil {
+		return nil, err
+	}
+	s.model.Set(net.Init(1))
+	s.plan, err = engine.Compile(s.model, engine.Config{Groups: c.Groups, Batch: c.Batch, Precision: c.Precision, NoWidening: c.NoWidening, Direct: c.Direct, Comm: comm, Train: !c.Infer})
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range s.plan.Inputs {
+		b.Write(in, noise(in.Elems()))
+	}
+	s.plan.SetWeights()
+	if c.Infer {
+		return s, nil
+	}
+	method := &SwAV{Assign: []int{0, 1}, Temperature: 0.1, Epsilon: 0.05, Iterations: 3, QueueLength: c.Queue}
+	if s.Stepper, err = NewStepper(s.plan, method, optim.Default(optim.KindLARC)); err != nil {
+		return nil, err
+	}
+	if c.Queue > 0 {
+		for i := range method.Assign {
+			method.SetQueue(i, embeddings(c.Queue, c.Arch.FeatureDim), c.Queue)
+		}
+	}
+	return s, nil
+}
+
+func (s *benched) close() {
+	if s.Stepper != nil {
+		s.Stepper.Close()
+	}
+	if s.plan != nil {
+		s.plan.Close()
+	}
+	if s.model != nil {
+		s.model.Close()
+	}
 }
 
 // benchLR is the learning rate of timed steps.

@@ -2,6 +2,7 @@ package train
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"image"
@@ -103,7 +104,8 @@ func (l *RunLog) facts() [][2]string {
 		{"memory", fmt.Sprintf("%s for intermediates, %s for weights, gradients, optimizer and method", size(s.Memory), size(s.Fixed))},
 	}
 	if s.Ranks > 1 {
-		facts = append(facts, [2]string{"ranks", fmt.Sprintf("%d, of %d images of a step each; device and memory are one rank's", s.Ranks, s.Resolved.RankBatch*s.Recipe.Train.Accumulate)})
+		facts = append(facts, [2]string{"ranks", fmt.Sprintf("%d by %s, of %d images of a step each; device and memory are one rank's",
+			s.Ranks, cmp.Or(s.Engine, "threads of this process"), s.Resolved.RankBatch*s.Recipe.Train.Accumulate)})
 	}
 	if s.Init != nil {
 		facts = append(facts, [2]string{"start", strings.Join(s.Init, "; ")})

@@ -56,12 +56,18 @@ func closeRuns(t *testing.T, want, got string) {
 func TestRanksTrainWhatOneTrains(t *testing.T) {
 	data := photos(t, 20)
 	for name, set := range map[string][]string{
-		"larc with queue":   nil,
-		"adamw, no queue":   {"optim.kind=adamw", "optim.lr=0.001", "swav.queue=0"},
-		"accumulated":       {"train.batch_size=12", "train.accumulate=2"},
-		"evaluated between": {"eval.every=2 steps", "eval.k=3"},
+		"larc with queue":             nil,
+		"adamw, no queue":             {"optim.kind=adamw", "optim.lr=0.001", "swav.queue=0"},
+		"accumulated":                 {"train.batch_size=12", "train.accumulate=2"},
+		"evaluated between":           {"eval.every=2 steps", "eval.k=3"},
+		"many buckets":                {"optim.warmup=1 steps"},
+		"accumulated in many buckets": {"train.batch_size=12", "train.accumulate=2", "optim.warmup=1 steps"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if strings.Contains(name, "buckets") {
+				defer func(n int) { bucketElems = n }(bucketElems)
+				bucketElems = 100
+			}
 			one := t.TempDir()
 			if _, _, err := execute(context.Background(), Options{Recipe: recipe(t, set...), Data: data, Dir: one}); err != nil {
 				t.Fatal(err)
@@ -92,6 +98,28 @@ func TestRanksTrainWhatOneTrains(t *testing.T) {
 			}
 			closeRuns(t, one, dir)
 		})
+	}
+}
+
+// Gradients in bfloat16 on the wire train nearly the same.
+func TestRanksWithHalfTheWire(t *testing.T) {
+	data, full, half := photos(t, 20), t.TempDir(), t.TempDir()
+	for dir, set := range map[string][]string{full: nil, half: {"train.wire=bf16"}} {
+		if _, _, err := execute(context.Background(), Options{Recipe: recipe(t, set...), Data: data, Dir: dir, Ranks: 3}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := deterministic(t, full), deterministic(t, half)
+	differ := false
+	for i := range a {
+		d := math.Abs(float64(a[i].Loss - b[i].Loss))
+		if d > 0.02*float64(a[i].Loss) {
+			t.Errorf("step %d: loss %v, want about %v", i, b[i].Loss, a[i].Loss)
+		}
+		differ = differ || d > 0
+	}
+	if !differ {
+		t.Error("the wire makes no difference: is it used?")
 	}
 }
 

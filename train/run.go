@@ -37,6 +37,10 @@ type Options struct {
 	Resume bool
 	Stop   int // > 0: save and return after this many steps, as if interrupted
 
+	// Written, if not nil, is called on rank 0 whenever a checkpoint is whole on disk, from
+	// any goroutine.
+	Written func()
+
 	// Comm is this process's end of a group of ranks, each of which calls Run; nil: a
 	// group of one. Only rank 0 reads and writes the run directory and looks at Recipe,
 	// Data, Init and Resume; the others are told. It stays the caller's to close.
@@ -91,6 +95,7 @@ type Start struct {
 	Memory int64 // bytes of intermediates
 	Fixed  int64 // bytes of weights, gradients, moments and queue
 	Ranks  int
+	Engine string   // what the ranks meet by; "": this process
 	Resume int      // steps done before
 	Init   []string // where the weights come from, and what starts afresh; nil: all does
 	DryRun bool     // nothing follows
@@ -201,6 +206,7 @@ func (t *run) train(ctx context.Context, saved *checkpoint.Loaded) (*Outcome, er
 	if t.stepper, err = newStepper(b, r, t.arch, t.res, t.comm); err != nil {
 		return nil, err
 	}
+	defer t.stepper.Close()
 	if err := t.begin(saved); err != nil {
 		return nil, err
 	}
@@ -281,7 +287,11 @@ func (t *run) start() error {
 	}
 	net, plan := t.stepper.Model.Net, t.stepper.Plan
 	b := t.stepper.Model.Backend
-	return t.opts.Log.Start(Start{Recipe: r, Resolved: t.res, Source: t.source, Arch: t.arch, Params: net.NumParams, MACs: plan.MACs(),
+	engine := ""
+	if d, ok := t.comm.(interface{ Describe() string }); ok {
+		engine = d.Describe()
+	}
+	return t.opts.Log.Start(Start{Engine: engine, Recipe: r, Resolved: t.res, Source: t.source, Arch: t.arch, Params: net.NumParams, MACs: plan.MACs(),
 		Device: b.Describe(), Precision: precisionText(plan), Dir: t.opts.Dir, Memory: plan.ArenaBytes(), Fixed: t.stepper.Bytes(),
 		Ranks: t.comm.Size(), Resume: t.state.Step, Init: t.init, DryRun: t.opts.DryRun, Notes: t.opts.Notes})
 }
@@ -319,6 +329,7 @@ func (t *run) loop(ctx context.Context) error {
 	}
 	defer t.loader.Close()
 	t.writer = checkpoint.NewWriter(t.opts.Dir, t.recipe.Train.Keep)
+	t.writer.Written = t.opts.Written
 	lastSaved := t.state.Step
 	began, before := time.Now(), t.state.Seconds
 	save := func() error {

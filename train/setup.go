@@ -135,11 +135,33 @@ func newStepper(b op.Backend, r *config.Recipe, arch nn.Arch, res config.Resolve
 	for _, c := range r.Crops {
 		cfg.Groups = append(cfg.Groups, engine.Group{Count: c.Count, Size: c.Size})
 	}
+	if cfg.Norm, err = normGroup(comm, res.NormRanks); err != nil {
+		return nil, err
+	}
 	plan, err := engine.Compile(m, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("%w (%s)", err, fitting(err, r))
 	}
-	return NewStepper(plan, method(r, arch, res, comm.Size()), optimizer(r))
+	s, err := NewStepper(plan, method(r, arch, res, comm.Size()), optimizer(r))
+	if err != nil {
+		return nil, err
+	}
+	s.Parts = r.Train.Accumulate
+	if r.Train.Wire == "bf16" && comm.Size() > 1 {
+		s.wire, err = dist.Half(comm)
+	}
+	return s, err
+}
+
+// normGroup is the group of neighbouring ranks that share batch-norm statistics.
+func normGroup(comm dist.Comm, n int) (dist.Comm, error) {
+	switch n {
+	case comm.Size():
+		return comm, nil
+	case 1:
+		return dist.Solo(), nil
+	}
+	return comm.Split(comm.Rank() / n)
 }
 
 // fitting says what to do about a plan that could not be compiled. Nearly all

@@ -36,6 +36,14 @@ type Stepper struct {
 	owned      []op.Memory
 	hostBytes  int64 // bytes that the method keeps on the host
 
+	// Parts is how often Accumulate is called in a step, 1 if not set. In the last part
+	// gradients are summed over the ranks beside the backward pass.
+	Parts   int
+	wire    dist.Comm      // sums gradients; comm, or dist.Half of it
+	buckets []bucket       // of several ranks
+	started int            // buckets that are being summed
+	final   func(from int) // start, made once
+
 	step  int // of the last Begin
 	micro int // Accumulate calls since
 	host  [1]float64
@@ -46,7 +54,7 @@ type Stepper struct {
 // set.
 func NewStepper(plan *engine.Plan, method Method, opt optim.Optimizer) (*Stepper, error) {
 	m := plan.Model
-	s := &Stepper{Plan: plan, Model: m, Method: method, b: m.Backend, comm: plan.Config.Comm, opt: opt}
+	s := &Stepper{Plan: plan, Model: m, Method: method, b: m.Backend, comm: plan.Config.Comm, wire: plan.Config.Comm, opt: opt}
 	var err error
 	alloc := func(d op.DType, shape ...int) op.Tensor {
 		if err != nil {
@@ -71,6 +79,10 @@ func NewStepper(plan *engine.Plan, method Method, opt optim.Optimizer) (*Stepper
 	if err != nil {
 		s.Close()
 		return nil, fmt.Errorf("optimizer and method: %w", err)
+	}
+	if s.comm.Size() > 1 {
+		s.makeBuckets()
+		s.final = s.start
 	}
 	for _, p := range m.Net.Params {
 		seg := segment(p, opt)
@@ -104,11 +116,14 @@ func (s *Stepper) Close() {
 		s.b.Free(m)
 	}
 	s.owned = nil
+	if s.wire != s.comm {
+		_ = s.wire.Close()
+	}
 }
 
 // Begin starts step number step, with gradients of zero.
 func (s *Stepper) Begin(step int) {
-	s.step, s.micro, s.sum = step, 0, 0
+	s.step, s.micro, s.sum, s.started = step, 0, 0, 0
 	s.Method.begin()
 	s.b.Zero(s.Model.Grads)
 }
@@ -119,8 +134,14 @@ func (s *Stepper) Accumulate() (float64, error) {
 	s.Plan.Forward()
 	s.Method.targets()
 	s.Method.loss()
-	s.Plan.Backward()
-	s.micro++
+	switch s.micro++; {
+	case s.comm.Size() == 1 || s.micro < s.Parts:
+		s.Plan.Backward()
+	case s.micro > max(1, s.Parts):
+		return math.NaN(), fmt.Errorf("part %d of a step of %d: its gradients are summed over the ranks already", s.micro, max(1, s.Parts))
+	default:
+		s.Plan.BackwardWhole(s.final)
+	}
 	if err := s.b.Sync(); err != nil {
 		return math.NaN(), err
 	}
@@ -132,7 +153,9 @@ func (s *Stepper) Accumulate() (float64, error) {
 // Reduce averages the gradients over ranks and accumulated batches and returns
 // the mean loss of all ranks. It comes before Update.
 func (s *Stepper) Reduce() (float64, error) {
-	s.b.AllReduce(s.Model.Grads, s.comm)
+	if err := s.finish(); err != nil {
+		return math.NaN(), err
+	}
 	if n := s.comm.Size() * s.micro; n > 1 {
 		s.b.Scale(s.Model.Grads, 1/float64(n))
 	}

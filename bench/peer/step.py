@@ -7,6 +7,12 @@ cores, multi-tensor optimizer arithmetic; --compile for torch.compile.
 It prints one line in Go's benchmark format for each timed step, and answers
 each line on standard input with one more step, so that a caller can alternate
 two processes.
+
+With --distributed it is one of several ranks (RANK, WORLD_SIZE, MASTER_ADDR,
+MASTER_PORT): torch.distributed with Gloo, DistributedDataParallel with its buckets
+beside the backward pass, the sums of Sinkhorn over all ranks, and with --sync-bn
+those of batch norm. torch.nn.SyncBatchNorm refuses tensors of a CPU, so its place is
+taken by SyncBatchNorm below: the same sums, one message a layer and direction.
 """
 
 import argparse
@@ -17,9 +23,63 @@ import sys
 import time
 
 import torch
+import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
 import torchvision
+
+
+class SyncedNorm(torch.autograd.Function):
+    """Batch norm by mean and variance over all ranks."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        dims = [d for d in range(x.dim()) if d != 1]
+        n = x.numel() // x.shape[1]
+        var, mean = torch.var_mean(x.float() if x.dim() == 2 else x, dims, correction=0)
+        sums = torch.cat([mean.float(), var.float() + mean.float() ** 2])
+        dist.all_reduce(sums)
+        mean, square = (sums / dist.get_world_size()).chunk(2)
+        var = square - mean**2
+        ctx.save_for_backward(x, weight, mean, torch.rsqrt(var + eps))
+        ctx.count = n * dist.get_world_size()
+        ctx.eps, ctx.var = eps, var
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, weight, mean, invstd = ctx.saved_tensors
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        # The fused kernel gives dy * weight * invstd and both sums.
+        dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
+            dy, x, weight, mean, ctx.var, mean, invstd, False, ctx.eps, [True, True, True])
+        sums = torch.cat([dweight.float(), dbias.float()])
+        dist.all_reduce(sums)
+        sw, sb = (sums / ctx.count).chunk(2)
+        # dx - weight * invstd * (mean dy + x^ * mean (dy x^)), as a line in x.
+        slope = -weight * invstd * invstd * sw
+        shift = -weight * invstd * sb - slope * mean
+        dx.add_(torch.addcmul(shift.view(shape).to(x.dtype), x, slope.view(shape).to(x.dtype)))
+        return dx, dweight, dbias, None
+
+
+class SyncBatchNorm(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x):
+        return SyncedNorm.apply(x, self.weight, self.bias, self.eps)
+
+
+def synced(module):
+    """Replaces every batch norm below a module."""
+    for name, child in module.named_children():
+        if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            setattr(module, name, SyncBatchNorm(child))
+        else:
+            synced(child)
+    return module
 
 
 class Head(nn.Module):
@@ -55,11 +115,17 @@ class Network(nn.Module):
 
 @torch.no_grad()
 def sinkhorn(scores, epsilon, iterations):
+    def total(x):
+        if dist.is_initialized():
+            dist.all_reduce(x)
+        return x
+
     q = torch.exp((scores - scores.max()) / epsilon).t()
-    q /= q.sum()
+    q /= total(q.sum())
     k, n = q.shape
+    n *= dist.get_world_size() if dist.is_initialized() else 1
     for _ in range(iterations):
-        q /= q.sum(1, keepdim=True) * k
+        q /= total(q.sum(1, keepdim=True)) * k
         q /= q.sum(0, keepdim=True) * n
     return (q * n).t()
 
@@ -100,12 +166,22 @@ class LARC:
 
 def training(a):
     torch.manual_seed(1)
-    net = Network(a).to(memory_format=torch.channels_last).train()
+    net = Network(a)
+    if a.sync_bn:
+        synced(net)
+    net = net.to(memory_format=torch.channels_last).train()
     crops = [tuple(map(int, c.split("x"))) for c in a.crops.split(",")]
     views = sum(n for n, _ in crops)
     x = [torch.randn(n * a.batch_size, 3, s, s).contiguous(memory_format=torch.channels_last) for n, s in crops]
     opt = LARC(net.parameters(), 0.1)
     forward = torch.compile(net) if a.compile else net
+    if a.distributed:
+        # Gradients in the buckets' own memory; running statistics are not sent, as the original has them.
+        forward = nn.parallel.DistributedDataParallel(forward, broadcast_buffers=False, gradient_as_bucket_view=True)
+        if a.wire == "bf16":
+            from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
+            forward.register_comm_hook(None, default_hooks.bf16_compress_hook)
     bf16 = a.precision == "bf16"
 
     def step():
@@ -149,7 +225,12 @@ def main():
     p.add_argument("--warmup", type=int, default=2)
     p.add_argument("--infer", action="store_true", help="features only")
     p.add_argument("--compile", action="store_true")
+    p.add_argument("--distributed", action="store_true", help="one of several ranks, by Gloo")
+    p.add_argument("--sync-bn", action="store_true", help="with --distributed: batch norm over all ranks")
+    p.add_argument("--wire", default="fp32", choices=["bf16", "fp32"], help="with --distributed: how gradients travel")
     a = p.parse_args()
+    if a.distributed:
+        dist.init_process_group("gloo")
 
     step = inference(a) if a.infer else training(a)
     for _ in range(a.warmup):

@@ -24,7 +24,7 @@ func newBench() *cobra.Command {
 benchstat compares. Rates stand beside the share of the peak that this machine
 reaches in register-only loops, measured in the same run.`,
 	}
-	c.AddCommand(newBenchStep(), newBenchInfer(), newBenchOp(), newBenchPeak(), newBenchData(), newBenchKNN(), newBenchServe())
+	c.AddCommand(newBenchStep(), newBenchInfer(), newBenchOp(), newBenchPeak(), newBenchData(), newBenchKNN(), newBenchServe(), newBenchScaling())
 	return c
 }
 

@@ -89,7 +89,7 @@ func newRoot() *cobra.Command {
 		Long: `swav learns image features without labels, by the method of "Unsupervised
 Learning of Visual Features by Contrasting Cluster Assignments" (Caron et al.,
 NeurIPS 2020), and writes features, clusters and the trained backbone.`,
-		Example: `  swav train --recipe auto --data ~/photos --run runs/photos --time 30m
+		Example: `  swav train ~/photos --run runs/photos --time 30m
   swav embed runs/photos --data ~/photos --out features.npy
   swav cluster runs/photos --data ~/photos --out clusters.csv`,
 		SilenceErrors: true,
@@ -103,12 +103,14 @@ NeurIPS 2020), and writes features, clusters and the trained backbone.`,
 	return root
 }
 
-// exactArgs is cobra's check of the number of arguments as a usage error.
+const quotePattern = "the shell has expanded a pattern: put it in quotes, as in --data 'data-{000..123}.tar'"
+
+// withUsage is cobra's check of the number of arguments as a usage error.
 func withUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
 			if len(args) > 0 && strings.Contains(args[0], ".tar") {
-				return usageError{hint(err, "the shell has expanded a pattern: put it in quotes, as in --data 'data-{000..123}.tar'")}
+				return usageError{hint(err, quotePattern)}
 			}
 			return usageError{hint(err, "see `%s --help`", c.CommandPath())}
 		}

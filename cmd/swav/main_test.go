@@ -36,7 +36,7 @@ func TestCommandLine(t *testing.T) {
 		stdout string
 		stderr []string
 	}{
-		{args: "--help", stdout: "swav train --recipe auto"},
+		{args: "--help", stdout: "swav train ~/photos"},
 		{args: "train --help", stdout: "--resume"},
 		{args: "recipes", stdout: "swav_200ep_bs256"},
 		{args: "recipes fashion-mnist", stdout: "in_channels = 1"},
@@ -50,6 +50,8 @@ func TestCommandLine(t *testing.T) {
 		{args: "train --data a.tar b.tar --run x", code: 2, stderr: []string{"b.tar", "quotes"}},
 		{args: "train --recipe fashion-mnist --set train.steps=0 --set train.epochs=1 --data repeat:" + empty + "/none.tar --run " + dir + "/r7", code: 2, stderr: []string{"data.epoch_images"}},
 		{args: "embed --run " + empty + " --data - --out " + dir + "/f.npy", code: 1, stderr: []string{"no checkpoint"}},
+		{args: "train " + empty + " --data " + photos + " --run " + dir + "/r8", code: 2, stderr: []string{"given twice"}},
+		{args: "train " + empty + " --run " + dir + "/r9", code: 1, stderr: []string{"no images", empty}},
 		{args: "train --nosuch", code: 2, stderr: []string{"nosuch", "--help"}},
 		{args: "train --recipe " + file + " --data " + empty + " --run " + dir + "/r1", code: 1, stderr: []string{"recipe.toml", "2:", "epsilom", "epsilon"}},
 		{args: "train --recipe fashion-mnist --set swav.epsilom=1 --data " + empty + " --run " + dir + "/r2", code: 2, stderr: []string{"epsilom", "swav.epsilon", "--keys"}},

@@ -189,13 +189,13 @@ func TestMPIInterrupt(t *testing.T) {
 	}
 }
 
-// kills is how often a rank is killed, and how: SWAV_TEST_KILLS=20 for make test-mpi.
-func kills(t *testing.T) int {
-	n, err := strconv.Atoi(os.Getenv("SWAV_TEST_KILLS"))
-	if err != nil {
-		return 1
+// times is how often a test is done, by the environment: make test-mpi kills 20 times, make
+// soak 80 times, and stops ranks and cuts cables 10 times each.
+func times(variable string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
+		return n
 	}
-	return n
+	return otherwise
 }
 
 var lostLine = regexp.MustCompile(`(?m)^swav: error: rank (\d) \(host \S+, process (\d+)\) (.+)$`)
@@ -211,7 +211,7 @@ func TestMPIKilledRank(t *testing.T) {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	want := metricsOf(t, whole)
-	for i := range kills(t) {
+	for i := range times("SWAV_TEST_KILLS", 1) {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(uint64(i), uint64(time.Now().UnixNano())))
 			run := filepath.Join(t.TempDir(), "run")
@@ -256,9 +256,16 @@ func TestMPIKilledRank(t *testing.T) {
 // A rank that stops, as on a machine that hangs, is named after the patience of package
 // watch.
 func TestMPIStoppedRank(t *testing.T) {
-	if os.Getenv("SWAV_TEST_KILLS") == "" {
-		t.Skip("takes 20 s; SWAV_TEST_KILLS=1 runs it")
+	n := times("SWAV_TEST_STOPS", 0)
+	if n == 0 {
+		t.Skip("takes 20 s; SWAV_TEST_STOPS=1 does it once")
 	}
+	for i := range n {
+		t.Run(strconv.Itoa(i), testStoppedRank)
+	}
+}
+
+func testStoppedRank(t *testing.T) {
 	run := filepath.Join(t.TempDir(), "run")
 	cmd, out := mpirun(t, t.Context(), 3, append([]string{"train", "--run", run}, mpiData(t, 100000)...)...)
 	if err := cmd.Start(); err != nil {
@@ -266,12 +273,76 @@ func TestMPIStoppedRank(t *testing.T) {
 	}
 	until(t, 60*time.Second, func() bool { return steps(run) >= 6 })
 	pids := children(t, cmd.Process.Pid)
-	_ = syscall.Kill(pids[1], syscall.SIGSTOP)
+	victim := rand.IntN(len(pids))
+	_ = syscall.Kill(pids[victim], syscall.SIGSTOP)
 	began := time.Now()
 	err := cmd.Wait()
 	lines := lostLine.FindAllStringSubmatch(out.String(), -1)
-	if took := time.Since(began); err == nil || took > 30*time.Second || len(lines) != 1 || lines[0][2] != strconv.Itoa(pids[1]) || !strings.Contains(lines[0][3], "silent") {
+	if took := time.Since(began); err == nil || took > 30*time.Second || len(lines) != 1 || lines[0][2] != strconv.Itoa(pids[victim]) || !strings.Contains(lines[0][3], "silent") {
 		t.Errorf("after %v: %v, lines %q\n%s", took, err, lines, out)
+	}
+}
+
+// Two hosts, made of network namespaces, whose cable is cut: both sides end and name the
+// other.
+func TestMPICutOff(t *testing.T) {
+	n := times("SWAV_TEST_STOPS", 0)
+	if n == 0 {
+		t.Skip("takes 20 s; SWAV_TEST_STOPS=1 does it once")
+	}
+	for i := range n {
+		t.Run(strconv.Itoa(i), testCutOff)
+	}
+}
+
+func testCutOff(t *testing.T) {
+	if _, err := exec.LookPath("mpirun.mpich"); err != nil {
+		t.Skip("there is no MPICH: make test-mpi installs it")
+	}
+	host := func(i int) string { return fmt.Sprintf("swavtest%d", i) }
+	ip := func(args string) error { return exec.Command("ip", strings.Fields(args)...).Run() }
+	clean := func() {
+		for i := range 2 {
+			_ = ip("netns del " + host(i))
+		}
+	}
+	clean()
+	t.Cleanup(clean)
+	for _, args := range []string{"netns add " + host(0), "netns add " + host(1), "link add veth0 netns " + host(0) + " type veth peer name veth1 netns " + host(1)} {
+		if err := ip(args); err != nil {
+			t.Skipf("no network namespaces (ip %s: %v): they take root and iproute2", args, err)
+		}
+	}
+	for i := range 2 {
+		for _, args := range []string{fmt.Sprintf("addr add 10.231.7.%d/24 dev veth%d", i+1, i), fmt.Sprintf("link set veth%d up", i), "link set lo up"} {
+			if err := ip("-n " + host(i) + " " + args); err != nil {
+				t.Fatalf("ip %s: %v", args, err)
+			}
+		}
+	}
+	run := filepath.Join(t.TempDir(), "run")
+	args := append([]string{os.Args[0], "train", "--run", run}, mpiData(t, 1000000)...)
+	var outs [2]bytes.Buffer
+	var cmds [2]*exec.Cmd
+	for r := range cmds {
+		cmds[r] = exec.CommandContext(t.Context(), "ip", append([]string{"netns", "exec", host(r), "unshare", "--uts", "sh", "-c", "hostname " + host(r) + ` && exec "$0" "$@"`}, args...)...)
+		cmds[r].Env = append(os.Environ(), asCommand+"=1", fmt.Sprintf("RANK=%d", r), "WORLD_SIZE=2", "LOCAL_RANK=0", "MASTER_ADDR=10.231.7.1", "MASTER_PORT=29533")
+		cmds[r].Stdout, cmds[r].Stderr = &outs[r], &outs[r]
+		if err := cmds[r].Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, 60*time.Second, func() bool { return steps(run) >= 6 })
+	if err := ip("-n " + host(0) + " link set veth0 down"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for r, cmd := range cmds {
+		err := cmd.Wait()
+		lines := lostLine.FindAllStringSubmatch(outs[r].String(), -1)
+		if took := time.Since(began); err == nil || took > 30*time.Second || len(lines) != 1 || lines[0][1] != strconv.Itoa(1-r) || !strings.Contains(lines[0][3], "silent") {
+			t.Errorf("rank %d after %v: %v, lines %q\n%s", r, took, err, lines, &outs[r])
+		}
 	}
 }
 

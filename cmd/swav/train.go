@@ -14,10 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"swav/checkpoint"
+	"swav/checkpoint/mirror"
 	"swav/config"
 	"swav/dataset"
 	"swav/datatool"
 	"swav/dist/join"
+	"swav/internal/numa"
 	"swav/train"
 )
 
@@ -25,16 +27,16 @@ import (
 const shownViews = 8
 
 func newTrain() *cobra.Command {
-	var recipe, data, dir, init, resumed string
+	var recipe, data, dir, init, resumed, copies string
 	var dryRun bool
 	var ranks int
 	var set []string
 	var budget time.Duration
 	c := &cobra.Command{
-		Use:   "train --data SRC --run DIR [--recipe NAME|FILE]",
+		Use:   "train SRC --run DIR [--recipe NAME|FILE]",
 		Short: "Train on images, then say what the features are worth",
 		Long: `Trains SwAV, or DeepCluster-v2 where the recipe's train.method says so, on the
-images of --data and writes everything into the run directory: checkpoints,
+images of SRC (or --data SRC) and writes everything into the run directory: checkpoints,
 metrics.jsonl, TensorBoard events, the resolved recipe.toml, and at the end
 prototypes.png and report.html.
 
@@ -62,7 +64,7 @@ prototypes where they fit. Optimizer and schedule start afresh.
 Ctrl-C, SIGTERM and SIGUSR1 save and leave; --resume goes on exactly where the run
 stopped, on any number of ranks. Exit status 0: done, 1: failed, 2: wrong usage, 130:
 interrupted and saved.`,
-		Example: `  swav train --recipe auto --data ~/photos --run runs/photos --time 30m
+		Example: `  swav train ~/photos --run runs/photos --time 30m
   swav train --recipe cifar10 --data ~/cifar10 --run runs/c10 --set optim.lr=2e-3
   swav train --data 's3://bucket/data-{000000..000123}.tar' --run runs/s3 --time 8h
   tar cf - photos | swav train --data - --run runs/stream --time 1h
@@ -77,8 +79,25 @@ interrupted and saved.`,
 				if len(args) == 1 && args[0] == resumeAuto && resumed == resumeYes {
 					resumed, args = resumeAuto, nil // --resume auto, without the equals sign
 				}
-				if err := withUsage(cobra.NoArgs)(c, args); err != nil {
+				if err := withUsage(cobra.MaximumNArgs(1))(c, args); err != nil {
 					return err
+				}
+				if len(args) == 1 {
+					if data != "" {
+						err := fmt.Errorf("data given twice: %s and --data %s", args[0], data)
+						if strings.Contains(args[0], ".tar") {
+							return usageError{hint(err, quotePattern)}
+						}
+						return usageError{hint(err, "leave one of them out")}
+					}
+					data = args[0]
+				}
+				var store *mirror.Mirror
+				if copies != "" && !dryRun {
+					var err error
+					if store, err = fetchRun(c, copies, dir, resumed); err != nil {
+						return err
+					}
 				}
 				resume, err := resumes(resumed, dir)
 				if err != nil {
@@ -102,7 +121,7 @@ interrupted and saved.`,
 					return usageError{hint(errors.New("no run directory given"), "add --run DIR: everything is written there")}
 				}
 				if data == "" && !resume {
-					return usageError{hint(errors.New("no data given"), "add --data FOLDER")}
+					return usageError{hint(errors.New("no data given"), "add the folder of images, or --data FOLDER")}
 				}
 				if budget < 0 || budget > 0 && !strings.EqualFold(recipe, "auto") && recipe != "" {
 					return usageError{hint(fmt.Errorf("--time %v with --recipe %s", budget, recipe), "--time belongs to --recipe auto; other recipes say their length by train.epochs or train.steps")}
@@ -125,12 +144,23 @@ interrupted and saved.`,
 				} else if len(set) > 0 {
 					return usageError{hint(errors.New("--set with --resume: a resumed run keeps its recipe"), "to change it, edit recipe.toml in the run directory, or start a new --run")}
 				}
+				if g == nil {
+					within(&o, numa.Here(), reportNote(c))
+				}
 				log := train.NewRunLog(c.OutOrStdout(), c.ErrOrStderr(), dir)
 				log.Views = func(src dataset.Source, r *config.Recipe) (image.Image, error) {
 					return datatool.Preview(c.Context(), src, r, datatool.PreviewOptions{Images: shownViews, Seed: r.Train.Seed})
 				}
 				o.Log = log
+				var copying *mirror.Follower
+				if store != nil {
+					copying = store.Follow(dir, func(err error) { log.Warn(fmt.Sprintf("%v; the run goes on", err)) })
+					o.Written = copying.Written
+				}
 				_, err = train.Run(c.Context(), o)
+				if copying != nil {
+					err = errors.Join(err, sendLast(c, copying))
+				}
 				log.Ended(err)
 				err = errors.Join(err, log.Close())
 				var bad *config.Error
@@ -152,8 +182,9 @@ interrupted and saved.`,
 	f.StringVar(&init, "init", "", "weights to start from: a PyTorch checkpoint (the original's, torchvision's, VISSL's, lightly's), safetensors, or a run")
 	f.StringVar(&resumed, "resume", "", "go on with the run in --run; auto: if there is one, otherwise start it")
 	f.Lookup("resume").NoOptDefVal = resumeYes
-	f.IntVar(&ranks, "ranks", 0, "train as so many ranks within this process, which share its processors")
+	f.IntVar(&ranks, "ranks", 0, "train as so many ranks within this process; 0: one for each NUMA node, where the batch divides")
 	f.StringArrayVar(&set, "set", nil, "change a key of the recipe: KEY=VALUE; may be repeated")
+	f.StringVar(&copies, "mirror", "", "keep a copy of the run and its newest checkpoint at s3://BUCKET/PREFIX; --resume fetches it where the run is not here")
 	f.BoolVar(&dryRun, "dry-run", false, "print what would run and the memory that it takes, then leave; no run directory is written")
 	f.DurationVar(&budget, "time", 0, "with auto: how long the run may take, such as 30m or 8h (default 30m)")
 	return c
@@ -175,6 +206,40 @@ func resumes(how, dir string) (bool, error) {
 		return err == nil, nil
 	}
 	return false, usageError{hint(fmt.Errorf("--resume %s", how), "--resume goes on with a run; --resume=auto starts it where there is none")}
+}
+
+// fetchRun opens a mirror and brings the run from there, where it is to be resumed and is
+// not here or is older here.
+func fetchRun(c *cobra.Command, place, dir, resumed string) (*mirror.Mirror, error) {
+	m, err := mirror.Open(place)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if resumed == "" || dir == "" {
+		return m, nil
+	}
+	note := reportNote(c)
+	note("looking for the run at " + m.String())
+	fetched, err := m.Pull(c.Context(), dir)
+	if fetched {
+		note("fetched the run from " + m.String())
+	}
+	return m, err
+}
+
+// lastCopy is how long the end of a run waits for its copy; after Ctrl-C, and before a
+// scheduler's limit, there is less time.
+const lastCopy = 60 * time.Second
+
+// sendLast copies what the end of a run has written.
+func sendLast(c *cobra.Command, f *mirror.Follower) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), lastCopy)
+	defer cancel()
+	err := f.Close(ctx)
+	if errors.Is(err, checkpoint.ErrNone) {
+		return nil // it ended before there was anything to copy
+	}
+	return err
 }
 
 // chooseRecipe loads a recipe, or has auto choose one, and sets the user's keys.

@@ -21,7 +21,7 @@ import (
 func Check(c dist.Comm) error {
 	for _, n := range []int{0, 1, 3, 1000} {
 		for _, check := range []func(dist.Comm, int) error{
-			allReduce32, allReduce64, started, allGather, broadcast, sameBits,
+			allReduce32, allReduce64, started, allGather, allToAll, broadcast, sameBits, halves,
 		} {
 			if err := check(c, n); err != nil {
 				return fmt.Errorf("rank %d of %d, %d elements: %w", c.Rank(), c.Size(), n, err)
@@ -197,6 +197,80 @@ func allGather(c dist.Comm, n int) error {
 		}
 	}
 	return intact()
+}
+
+func allToAll(c dist.Comm, n int) error {
+	src, _ := guarded[float32](n * c.Size())
+	dst, intact := guarded[float32](n * c.Size())
+	for to := range c.Size() {
+		for i := range n {
+			src[to*n+i] = float32(value(c.Rank(), i+7*to))
+		}
+	}
+	if n > 0 { // bits that are no number
+		src[n*c.Rank()] = math.Float32frombits(0x7fa00001)
+	}
+	if err := c.AllToAll(dst, src); err != nil {
+		return err
+	}
+	for from := range c.Size() {
+		for i := range n {
+			got, want := dst[from*n+i], float32(value(from, i+7*c.Rank()))
+			if from == c.Rank() && i == 0 {
+				want = math.Float32frombits(0x7fa00001)
+			}
+			if math.Float32bits(got) != math.Float32bits(want) {
+				return fmt.Errorf("element %d from rank %d is %v, want %v", i, from, got, want)
+			}
+		}
+	}
+	return intact()
+}
+
+// halves sums numbers that bfloat16 holds, by dist.Half, and others to its precision.
+func halves(c dist.Comm, n int) error {
+	h, err := dist.Half(c)
+	if err != nil {
+		return err
+	}
+	x, intact := guarded[float32](n)
+	y := make([]float32, n)
+	for i := range x {
+		x[i] = float32(value(c.Rank(), i))
+		y[i] = float32(math.Sin(float64(i*c.Size() + c.Rank())))
+	}
+	handles := []dist.Handle{h.StartAllReduce32(x, dist.Sum), h.StartAllReduce32(y, dist.Sum)}
+	other := []float64{1}
+	err = c.AllReduce64(other, dist.Sum) // beside it
+	if err := errors.Join(err, handles[0].Wait(), handles[1].Wait()); err != nil {
+		return err
+	}
+	if other[0] != float64(c.Size()) {
+		return fmt.Errorf("a sum beside it is %v", other[0])
+	}
+	for i := range x {
+		if want := float32(expect(dist.Sum, c.Size(), i)); x[i] != want {
+			return fmt.Errorf("sum of element %d in bfloat16 is %v, want %v", i, x[i], want)
+		}
+		var want, most float64
+		for r := range c.Size() {
+			v := math.Sin(float64(i*c.Size() + r))
+			want, most = want+v, most+math.Abs(v)
+		}
+		if d := math.Abs(float64(y[i]) - want); d > most/128 {
+			return fmt.Errorf("sum of element %d in bfloat16 is %v, want %v", i, y[i], want)
+		}
+	}
+	all := make([]float32, n*c.Size())
+	if err := c.AllGather(all, y); err != nil {
+		return err
+	}
+	for i := range all {
+		if math.Float32bits(all[i]) != math.Float32bits(y[i%max(n, 1)]) {
+			return fmt.Errorf("element %d of a sum in bfloat16 differs between ranks", i%n)
+		}
+	}
+	return errors.Join(intact(), h.Close())
 }
 
 func broadcast(c dist.Comm, n int) error {

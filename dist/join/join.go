@@ -14,6 +14,7 @@ import (
 
 	"swav/dist"
 	"swav/dist/watch"
+	"swav/internal/numa"
 )
 
 // engine is what moves the numbers: an mpi.World.
@@ -92,7 +93,7 @@ func neighbours(c dist.Comm) (share, error) {
 		return share{}, fmt.Errorf("the host's name: %w", err)
 	}
 	h := fnv.New64a()
-	fmt.Fprintln(h, host, processors())
+	fmt.Fprintln(h, host, numa.Usable())
 	// Four whole numbers below 2^16, which every engine keeps.
 	sum := h.Sum64()
 	own := []float32{float32(sum & 0xffff), float32(sum >> 16 & 0xffff), float32(sum >> 32 & 0xffff), float32(sum >> 48)}
@@ -112,15 +113,8 @@ func neighbours(c dist.Comm) (share, error) {
 	return s, nil
 }
 
-// Describe is the engine and who is there, for people.
+// Describe names what moves the numbers, for people.
 func (g *Group) Describe() string { return g.engine.Library() }
-
-// Report tells the others, with the next sign of life, how far this rank is.
-func (g *Group) Report(step int, wait time.Duration) {
-	if g.watch != nil {
-		g.watch.Report(step, wait)
-	}
-}
 
 // Why is the reason for which the group failed, nil if it has not: of type *watch.Lost.
 func (g *Group) Why() error {
@@ -144,26 +138,7 @@ func (g *Group) Speaks() bool {
 // Place puts the calling thread, and those that it starts, on this rank's share of the
 // processors and returns how many these are.
 func (g *Group) Place(int) (threads int, err error) {
-	mine := part(processors(), g.share.index, g.share.of)
-	if g.share.of > 1 && len(mine) > 0 {
-		if err := pin(mine); err != nil {
-			return 0, err
-		}
-	}
-	return max(1, len(mine)), nil
-}
-
-// part is the i-th of n parts of a list. Where there are more parts than elements,
-// several parts have the same one.
-func part(all []int, i, n int) []int {
-	if len(all) < n {
-		if len(all) == 0 {
-			return nil
-		}
-		at := i * len(all) / n
-		return all[at : at+1]
-	}
-	return all[i*len(all)/n : (i+1)*len(all)/n]
+	return numa.Settle(g.share.index, g.share.of)
 }
 
 // Close leaves the group. After a failure it only lets go of what is this process's own.

@@ -2,7 +2,6 @@ package join
 
 import (
 	"errors"
-	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -93,26 +92,6 @@ func TestOneRankSpeaks(t *testing.T) {
 	})
 	if speakers != 1 {
 		t.Errorf("%d ranks speak", speakers)
-	}
-}
-
-func TestParts(t *testing.T) {
-	for _, c := range []struct {
-		all  []int
-		n    int
-		want [][]int
-	}{
-		{[]int{0, 1, 2, 3}, 2, [][]int{{0, 1}, {2, 3}}},
-		{[]int{4, 5, 6}, 2, [][]int{{4}, {5, 6}}},
-		{[]int{7}, 1, [][]int{{7}}},
-		{[]int{0, 1}, 4, [][]int{{0}, {0}, {1}, {1}}}, // more ranks than processors
-		{nil, 2, [][]int{nil, nil}},
-	} {
-		for i := range c.n {
-			if got := part(c.all, i, c.n); !reflect.DeepEqual(got, c.want[i]) {
-				t.Errorf("part %d of %d of %v: %v, want %v", i, c.n, c.all, got, c.want[i])
-			}
-		}
 	}
 }
 

@@ -107,6 +107,18 @@ func (c *comm) AllGather(dst, src []float32) error {
 	return c.run(o)
 }
 
+func (c *comm) AllToAll(dst, src []float32) error {
+	if len(dst) != len(src) || len(src)%c.Size() != 0 {
+		return fmt.Errorf("all-to-all of %d elements among %d ranks into %d", len(src), c.Size(), len(dst))
+	}
+	if len(src) > most*4 {
+		return fmt.Errorf("all-to-all of %d elements: at most %d", len(src), most*4)
+	}
+	o := &operation{c: C.struct_shim_operation{call: C.SHIM_ALLTOALL, comm: c.id, count: C.int(len(src) / c.Size()), _type: C.SHIM_FLOAT}}
+	o.c.from, o.c.to = at(o, src), at(o, dst)
+	return c.run(o)
+}
+
 func (c *comm) Broadcast(x []float32, root int) error {
 	if root < 0 || root >= c.Size() {
 		return fmt.Errorf("broadcast from rank %d of %d", root, c.Size())

@@ -34,10 +34,22 @@ func none(want Library, tried []string) error {
 	return fmt.Errorf("%w, or the dynamic loader does not find it: %s; or name the file by %s (%s)", ErrNone, install, LibraryVariable, strings.Join(tried, "; "))
 }
 
-// quiet keeps a library from handling signals that belong to Go's runtime. (Open MPI
-// leaves handlers alone that are there already.) A user's own setting stays.
-func quiet() {
-	if _, set := os.LookupEnv("UCX_HANDLE_ERRORS"); !set {
-		_ = os.Setenv("UCX_HANDLE_ERRORS", "none")
+// settings of libraries that they read from the environment. A user's own stays.
+var settings = map[string]string{
+	// UCX leaves signals alone that belong to Go's runtime. (Open MPI leaves handlers alone
+	// that are there already.)
+	"UCX_HANDLE_ERRORS": "none",
+	// Open MPI 4's MPI_Iallreduce in place, at any size and on any number of ranks, sums all
+	// at one rank and sends the result to the others: twice the bytes of a link between two
+	// ranks, and log2 N times as many between N. Rabenseifner's algorithm (3) sends 2 (N-1)/N
+	// of them. Measured, 26 MB between two ranks at 1 Gbit/s: 427 and 220 ms.
+	"OMPI_MCA_coll_libnbc_iallreduce_algorithm": "3",
+}
+
+func set() {
+	for name, value := range settings {
+		if _, there := os.LookupEnv(name); !there {
+			_ = os.Setenv(name, value)
+		}
 	}
 }

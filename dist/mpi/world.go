@@ -35,7 +35,7 @@ func Open(want Library) (*World, error) {
 	if opened.Swap(true) {
 		return nil, errors.New("mpi: this process has joined its group already")
 	}
-	quiet()
+	set()
 	var message [C.SHIM_ERROR]C.char
 	var openMPI C.int
 	var tried []string

@@ -106,6 +106,12 @@ func (h *Host) ReadFloat64(dst []float64, src op.Tensor) {
 	copy(dst, Float64(src))
 }
 
+// StartAllReduce begins to sum x over all ranks.
+func (h *Host) StartAllReduce(x op.Tensor, c dist.Comm) dist.Handle {
+	op.CheckFloat32("all-reduce", x)
+	return c.StartAllReduce32(Float32(x), dist.Sum)
+}
+
 // AllReduce sums x over all ranks.
 func (h *Host) AllReduce(x op.Tensor, c dist.Comm) {
 	if c.Size() == 1 {

@@ -33,6 +33,8 @@ var bounds = map[string]bound{
 	"ReadFloat64": {0, 0, "a copy"},
 	"AllReduce":   {0, 0, "sums of two numbers, rounded once"},
 
+	"StartAllReduce": {0, 0, "sums of two numbers, rounded once"},
+
 	"Zero":       {0, 0, "no arithmetic"},
 	"Copy":       {0, 0, "one rounding, to nearest even"},
 	"Add":        {0, 0, "one addition, one rounding"},

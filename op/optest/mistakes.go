@@ -40,6 +40,10 @@ var mistakeExamples = map[string][]example{
 		dst, a, b := k.zeros("dst", op.Float32, 5), k.zeros("a", op.Float32, 5), k.zeros("b", op.BFloat16, 5)
 		k.refused("fp32 + bf16", func(s *side) { s.Add(s.at(dst), s.at(a), s.at(b)) }, dst, a, b)
 	}),
+	"StartAllReduce": one("float64", func(c *check, k *call) {
+		x := k.zeros("x", op.Float64, 5)
+		k.refused("fp64", func(s *side) { s.StartAllReduce(s.at(x), dist.Solo()) }, x)
+	}),
 	"Scale": one("bfloat16", func(c *check, k *call) {
 		x := k.in("x", op.BFloat16, []float64{1, 2, 3}, 3)
 		k.refused("bf16", func(s *side) { s.Scale(s.at(x), 2) }, x)

@@ -163,6 +163,30 @@ var rankExamples = map[string][]example{
 			}
 		}},
 	},
+	"StartAllReduce": {{"two ranks, beside other operators", func(c *check) {
+		const n = 4001
+		all := [2][]float64{c.ints(n, -1000, 1000), c.ints(n, -1000, 1000)}
+		c.ranks(2, func(c *check, comm dist.Comm) {
+			k := c.call()
+			x := k.update("x", op.Float32, all[comm.Rank()], n)
+			y := k.update("y", op.Float32, all[0], n)
+			k.alone(func(s *side) {
+				s.Scale(s.at(x), 2)
+				h := s.StartAllReduce(s.at(x), comm)
+				s.Scale(s.at(y), 3)
+				if err := h.Wait(); err != nil {
+					c.errorf("%v", err)
+				}
+				s.Scale(s.at(x), 0.5)
+			})
+			three := make([]float64, n)
+			for i, v := range all[0] {
+				three[i] = 3 * v
+			}
+			c.compare("sums", x.got, sum(all[0], all[1]), bound{}, x)
+			c.compare("3 y", y.got, three, bound{}, y)
+		})
+	}}},
 	"Sinkhorn": {{"over two ranks it is the assignment of both halves", func(c *check) {
 		const rows, k = 2 * 17, 12
 		scores := c.scores(rows * k)
