@@ -65,7 +65,7 @@ func search(ctx context.Context, ref, query Set, k int, leaveOut bool, o Options
 	}
 	keep := min(k+spare, refs)
 	part := max(queryBlock, poolBytes/(16*keep)/queryBlock*queryBlock)
-	bar := newProgress(o.Progress, blocks(n, part)*blocks(refs, refBlock))
+	bar := newProgress(o.Progress, blocks(n, part)*refs)
 	norms := make([]float64, refs)
 	for from := 0; from < n; from += part {
 		s := &scan{ref: ref, query: query, norms: norms, from: from, to: min(from+part, n), keep: keep, leaveOut: leaveOut, gemm: o.Gemm.orDefault(), scanner: o.Scanner}
@@ -88,6 +88,7 @@ type scan struct {
 	leaveOut   bool
 	gemm       Gemm
 	scanner    Scanner
+	filter     *filter   // nil: none
 	width      int       // of a packed row
 	q, r       []float32 // packed queries, and a block of references
 	pools      []pool
@@ -109,6 +110,7 @@ type hits struct {
 	bounds, sims []float32
 	index        []uint32
 	counts       []int32
+	products     []float64
 }
 
 func (s *scan) run(ctx context.Context, bar *progress) error {
@@ -119,14 +121,20 @@ func (s *scan) run(ctx context.Context, bar *progress) error {
 	}
 	n := s.to - s.from
 	s.q, s.pools = make([]float32, blocks(n, tq)*tq*s.width), make([]pool, n)
+	s.filter = s.newFilter()
 	s.pack(s.q, make([]float64, n), s.query, s.from, s.to, tq)
 	s.r = make([]float32, blocks(min(refBlock, s.ref.Len()), tr)*tr*s.width)
 	slice := min(max(1, sliceBytes/(4*s.width)), sliceOfRefs)
 	slice = max(1, slice/tr) * tr
 	work := make([]*hits, runtime.GOMAXPROCS(0))
-	for start := 0; start < s.ref.Len(); start += refBlock {
-		end := min(start+refBlock, s.ref.Len())
-		s.pack(s.r, s.norms[start:], s.ref, start, end, tr)
+	for start, end := 0, 0; start < s.ref.Len(); start = end {
+		end = start + s.blockLen(start)
+		if f := s.filter; f != nil && f.on {
+			s.packBF16(f.r, f.rError, s.norms[start:], s.ref, start, end, tr)
+			f.most = slices.Max(f.rError[:end-start])
+		} else {
+			s.pack(s.r, s.norms[start:], s.ref, start, end, tr)
+		}
 		err := parallel(blocks(n, queryBlock), func(worker, b int) error {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -141,7 +149,9 @@ func (s *scan) run(ctx context.Context, bar *progress) error {
 			}
 			from, to := b*queryBlock, min((b+1)*queryBlock, n)
 			for at := start; at < end; at += slice {
-				if err := s.block(f, from, to, at, min(slice, end-at), s.r[(at-start)*s.width:]); err != nil {
+				if s.filter != nil && s.filter.on {
+					s.filtered(f, from, to, start, at, min(slice, end-at))
+				} else if err := s.block(f, from, to, at, min(slice, end-at), s.r[(at-start)*s.width:]); err != nil {
 					return err
 				}
 			}
@@ -150,7 +160,10 @@ func (s *scan) run(ctx context.Context, bar *progress) error {
 		if err != nil {
 			return err
 		}
-		bar.add(1)
+		if err := s.turn(start, end); err != nil {
+			return err
+		}
+		bar.add(end - start)
 	}
 	return nil
 }
@@ -200,18 +213,24 @@ func (s *scan) pack(dst []float32, norms []float64, set Set, from, to, tile int)
 		for i := first; i < last; i++ {
 			row := set.Row(from + i)
 			norms[i] = dot(row, row)
-			inv := 0.0
-			if norms[i] > 0 {
-				inv = 1 / math.Sqrt(norms[i])
-			}
-			out := dst[i/tile*tile*s.width+i%tile:]
-			for j, x := range row {
-				out[j*tile] = float32(float64(x) * inv)
-			}
+			s.packRow(dst[i/tile*tile*s.width+i%tile:], row, norms[i], tile)
 		}
 		return nil
 	})
 }
+
+func (s *scan) packRow(dst, row []float32, norm float64, tile int) {
+	inv := 0.0
+	if norm > 0 {
+		inv = 1 / math.Sqrt(norm)
+	}
+	for j, x := range row {
+		dst[j*tile] = float32(float64(x) * inv)
+	}
+}
+
+// grown is a slice of length n in the memory of x where that suffices.
+func grown[T any](x []T, n int) []T { return slices.Grow(x[:0], n)[:n] }
 
 // settle orders the candidates by similarities in float64 and passes on the first k.
 func (s *scan) settle(ctx context.Context, k int, found func(int, []Neighbour)) error {
@@ -231,7 +250,7 @@ func (s *scan) settle(ctx context.Context, k int, found func(int, []Neighbour)) 
 		for _, c := range p.best {
 			w.index = append(w.index, uint32(c.index()))
 		}
-		w.products = slices.Grow(w.products[:0], len(w.index))[:len(w.index)]
+		w.products = grown(w.products, len(w.index))
 		if s.scanner != nil {
 			s.scanner.Dots(w.products, q, s.ref.Features, w.index)
 		} else {

@@ -36,6 +36,8 @@ static inline void k_block_norms(const swav_kernels *k, double *out, const float
 static inline void k_sgd(const swav_kernels *k, float *w, float *m, const float *g, const int64_t *o, const int64_t *l, const float *f, const float *d, int64_t n, float lr, float mom, int nt) { k->sgd(w, m, g, o, l, f, d, n, lr, mom, nt); }
 static inline void k_adamw(const swav_kernels *k, float *w, float *m, float *v, const float *g, const int64_t *o, const int64_t *l, const float *d, int64_t n, float lr, float b1, float b2, float g1, float g2, float eps, float c1, float c2, int nt) { k->adamw(w, m, v, g, o, l, d, n, lr, b1, b2, g1, g2, eps, c1, c2, nt); }
 static inline void k_search_above(const swav_kernels *k, const float *q, int64_t m, const float *r, int64_t n, int64_t kk, const float *bounds, uint32_t *index, float *sims, int32_t *counts) { k->search_above(q, m, r, n, kk, bounds, index, sims, counts); }
+static inline int k_search_has_bf16(const swav_kernels *k) { return k->search_above_bf16 != NULL; }
+static inline void k_search_above_bf16(const swav_kernels *k, const uint32_t *q, int64_t m, const uint32_t *r, int64_t n, int64_t kk, const float *bounds, uint32_t *index, float *sims, int32_t *counts) { k->search_above_bf16(q, m, r, n, kk, bounds, index, sims, counts); }
 static inline void k_search_dots(const swav_kernels *k, double *d, const float *q, const float *x, int64_t kk, const uint32_t *index, int64_t n) { k->search_dots(d, q, x, kk, index, n); }
 
 #endif

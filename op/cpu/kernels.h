@@ -76,6 +76,9 @@ typedef struct {
 	// many they are to counts[i].
 	int32_t search_queries, search_refs;
 	void (*search_above)(const float *q, int64_t m, const float *r, int64_t n, int64_t k, const float *bounds, uint32_t *index, float *sims, int32_t *counts);
+	// The same for k pairs of bfloat16, the first of a pair in the low half; NULL where
+	// the instruction set has no products of bfloat16.
+	void (*search_above_bf16)(const uint32_t *q, int64_t m, const uint32_t *r, int64_t n, int64_t k, const float *bounds, uint32_t *index, float *sims, int32_t *counts);
 	// d[i] = q · row index[i] of x [·][k].
 	void (*search_dots)(double *d, const float *q, const float *x, int64_t k, const uint32_t *index, int64_t n);
 } swav_kernels;

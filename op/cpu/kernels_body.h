@@ -492,5 +492,5 @@ static void adamw(float *w, float *m, float *v, const float *g, const int64_t *o
 const swav_kernels TABLE = {
 	ISA, ACTIVATION(f), ACTIVATION(b), round_bf16, widen_bf16, copy, accumulate, scale, sum_squares, add_bias, column_sums,
 	normalize, normalize_backward, normalize_rows, range, exp_scores, weigh, codes, swap_loss, cluster_loss,
-	block_norms, sgd, adamw, Q_ROWS, R_COLS, search_above, search_dots,
+	block_norms, sgd, adamw, Q_ROWS, R_COLS, search_above, search_above_bf16, search_dots,
 };

@@ -35,6 +35,14 @@ func (Scanner) Above([]float32, int, []float32, int, int, []float32, []uint32, [
 	panic("cpu: a build without cgo has no scanner")
 }
 
+// HasBF16 is false.
+func (Scanner) HasBF16() bool { return false }
+
+// AboveBF16 must not be called.
+func (Scanner) AboveBF16([]uint32, int, []uint32, int, int, []float32, []uint32, []float32, []int32) {
+	panic("cpu: a build without cgo has no scanner")
+}
+
 // Dots must not be called.
 func (Scanner) Dots([]float64, []float32, []float32, []uint32) {
 	panic("cpu: a build without cgo has no scanner")

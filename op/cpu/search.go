@@ -55,14 +55,36 @@ func (s Scanner) Above(queries []float32, m int, refs []float32, n, k int, bound
 	if m == 0 || n == 0 {
 		return
 	}
-	t := s.kernels()
-	tq, tr := int(t.search_queries), int(t.search_refs)
-	if k < 1 || len(queries) < (m+tq-1)/tq*tq*k || len(refs) < (n+tr-1)/tr*tr*k || len(bounds) < m || len(index) < m*n || len(sims) < m*n || len(counts) < m {
-		panic(fmt.Sprintf("cpu: scan of %d queries and %d references of %d: slices of %d, %d, %d, %d, %d and %d are too short",
-			m, n, k, len(queries), len(refs), len(bounds), len(index), len(sims), len(counts)))
-	}
-	C.k_search_above(t, floats(queries), C.int64_t(m), floats(refs), C.int64_t(n), C.int64_t(k), floats(bounds),
+	s.check(len(queries), m, len(refs), n, k, bounds, index, sims, counts)
+	C.k_search_above(s.kernels(), floats(queries), C.int64_t(m), floats(refs), C.int64_t(n), C.int64_t(k), floats(bounds),
 		(*C.uint32_t)(unsafe.Pointer(&index[0])), floats(sims), (*C.int32_t)(unsafe.Pointer(&counts[0])))
+}
+
+// HasBF16 tells whether there is an AboveBF16.
+func (s Scanner) HasBF16() bool { return C.k_search_has_bf16(s.kernels()) != 0 }
+
+// AboveBF16 is Above for rows of pairs of bfloat16, the first of a pair in the low
+// half. Products are summed in float32, where an addition may round twice; what is
+// below float32's least normal number counts as zero.
+func (s Scanner) AboveBF16(queries []uint32, m int, refs []uint32, n, pairs int, bounds []float32, index []uint32, sims []float32, counts []int32) {
+	if m == 0 || n == 0 {
+		return
+	}
+	s.check(len(queries), m, len(refs), n, pairs, bounds, index, sims, counts)
+	if !s.HasBF16() {
+		panic("cpu: scan in bfloat16: these kernels have none")
+	}
+	C.k_search_above_bf16(s.kernels(), (*C.uint32_t)(unsafe.Pointer(&queries[0])), C.int64_t(m), (*C.uint32_t)(unsafe.Pointer(&refs[0])), C.int64_t(n), C.int64_t(pairs),
+		floats(bounds), (*C.uint32_t)(unsafe.Pointer(&index[0])), floats(sims), (*C.int32_t)(unsafe.Pointer(&counts[0])))
+}
+
+// check panics where a slice of a scan is too short.
+func (s Scanner) check(queries, m, refs, n, k int, bounds []float32, index []uint32, sims []float32, counts []int32) {
+	tq, tr := s.Tile()
+	if k < 1 || queries < (m+tq-1)/tq*tq*k || refs < (n+tr-1)/tr*tr*k || len(bounds) < m || len(index) < m*n || len(sims) < m*n || len(counts) < m {
+		panic(fmt.Sprintf("cpu: scan of %d queries and %d references of %d: slices of %d, %d, %d, %d, %d and %d are too short",
+			m, n, k, queries, refs, len(bounds), len(index), len(sims), len(counts)))
+	}
 }
 
 // Dots computes dst[i], the product of query with row index[i] of rows, whose rows

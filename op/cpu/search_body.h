@@ -73,12 +73,15 @@ static inline uint32_t search_hits(const float *s, float bound) {
 	return hits;
 }
 
-static void search_above(const float *q, int64_t m, const float *r, int64_t n, int64_t k, const float *bounds, uint32_t *index, float *sims, int32_t *counts) {
+typedef void search_tile_fn(float *s, const float *q, const float *r, int64_t k);
+
+// search_scan is search_above for a kind of tile, whose elements have four bytes.
+static inline __attribute__((always_inline)) void search_scan(search_tile_fn *tile, const float *q, int64_t m, const float *r, int64_t n, int64_t k, const float *bounds, uint32_t *index, float *sims, int32_t *counts) {
 	memset(counts, 0, sizeof *counts * (size_t)m);
 	float s[Q_ROWS * R_COLS] __attribute__((aligned(64)));
 	for (int64_t i = 0; i < m; i += Q_ROWS)
 		for (int64_t j = 0; j < n; j += R_COLS) {
-			search_tile(s, q + i * k, r + j * k, k);
+			tile(s, q + i * k, r + j * k, k);
 			const uint32_t there = n - j < R_COLS ? ((uint32_t)1 << (n - j)) - 1 : UINT32_MAX;
 			for (int64_t row = i; row < i + Q_ROWS && row < m; row++) {
 				const float *p = s + (row - i) * R_COLS;
@@ -93,6 +96,47 @@ static void search_above(const float *q, int64_t m, const float *r, int64_t n, i
 			}
 		}
 }
+
+static void search_above(const float *q, int64_t m, const float *r, int64_t n, int64_t k, const float *bounds, uint32_t *index, float *sims, int32_t *counts) {
+	search_scan(search_tile, q, m, r, n, k, bounds, index, sims, counts);
+}
+
+#ifdef __AVX512BF16__
+// search_tile_bf16 is search_tile for k pairs of bfloat16, each of which has the place
+// of a float32: vdpbf16ps adds both products of a pair.
+static __attribute__((noinline)) void search_tile_bf16(float *s, const float *q, const float *r, int64_t k) {
+	__m512 a[Q_ROWS][R_VECS];
+#pragma GCC unroll 16
+	for (int i = 0; i < Q_ROWS; i++)
+#pragma GCC unroll 4
+		for (int j = 0; j < R_VECS; j++)
+			a[i][j] = _mm512_setzero_ps();
+	for (int64_t c = 0; c < k; c++) {
+		__m512bh b[R_VECS];
+#pragma GCC unroll 4
+		for (int j = 0; j < R_VECS; j++)
+			b[j] = (__m512bh)_mm512_loadu_si512(r + c * R_COLS + j * VL);
+#pragma GCC unroll 16
+		for (int i = 0; i < Q_ROWS; i++) {
+			const __m512bh x = (__m512bh)_mm512_set1_ps(q[c * Q_ROWS + i]);
+#pragma GCC unroll 4
+			for (int j = 0; j < R_VECS; j++)
+				a[i][j] = _mm512_dpbf16_ps(a[i][j], b[j], x);
+		}
+	}
+#pragma GCC unroll 16
+	for (int i = 0; i < Q_ROWS; i++)
+#pragma GCC unroll 4
+		for (int j = 0; j < R_VECS; j++)
+			_mm512_store_ps(s + i * R_COLS + j * VL, a[i][j]);
+}
+
+static void search_above_bf16(const uint32_t *q, int64_t m, const uint32_t *r, int64_t n, int64_t k, const float *bounds, uint32_t *index, float *sims, int32_t *counts) {
+	search_scan(search_tile_bf16, (const float *)q, m, (const float *)r, n, k, bounds, index, sims, counts);
+}
+#else
+#define search_above_bf16 NULL
+#endif
 
 typedef float F8 __attribute__((vector_size(32)));
 typedef double D8 __attribute__((vector_size(64)));
