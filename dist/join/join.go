@@ -33,6 +33,7 @@ type Group struct {
 	engine engine
 	watch  *watch.Watch // nil: a group of one
 	share  share
+	served <-chan struct{} // closed when the ranks do not need this process any more; nil: they do not anyway
 }
 
 // share is this rank's part of the processors that it may use.
@@ -141,12 +142,22 @@ func (g *Group) Place(int) (threads int, err error) {
 	return numa.Settle(g.share.index, g.share.of)
 }
 
+// lastServed is how long rank 0 waits for others that have not ended yet.
+const lastServed = 10 * time.Second
+
 // Close leaves the group. After a failure it only lets go of what is this process's own.
 func (g *Group) Close() error {
 	if g.watch == nil {
 		return g.engine.Close()
 	}
+	failed := g.watch.Err() != nil
 	g.watch.Leave()
 	err := g.engine.Close()
+	if g.served != nil && !failed {
+		select { // the others end MPI by this process's server
+		case <-g.served:
+		case <-time.After(lastServed):
+		}
+	}
 	return errors.Join(err, g.watch.Close())
 }

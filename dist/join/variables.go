@@ -25,13 +25,18 @@ var connection *pmi.Joined
 // what MPICH's library asks a launcher for.
 func Variables(ctx context.Context, master string, port, rank, size int, o Options) (*Group, error) {
 	host := master
+	var served chan struct{} // closed when rank 0 has nobody to serve any more
 	if rank == 0 {
 		l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
 		if err != nil {
 			return nil, fmt.Errorf("rank 0 cannot listen where the ranks are to meet: %w: choose another MASTER_PORT", err)
 		}
 		host = "127.0.0.1" // its own name may not be known yet
-		go func() { _ = pmi.Server{Size: size, Join: meetTime}.Serve(context.WithoutCancel(ctx), l) }()
+		served = make(chan struct{})
+		go func() {
+			defer close(served)
+			_ = pmi.Server{Size: size, Join: meetTime}.Serve(context.WithoutCancel(ctx), l)
+		}()
 	}
 	meet, cancel := context.WithTimeout(ctx, meetTime)
 	defer cancel()
@@ -45,5 +50,9 @@ func Variables(ctx context.Context, master string, port, rank, size int, o Optio
 			return nil, err
 		}
 	}
-	return MPI(ctx, mpi.MPICH, o)
+	g, err := MPI(ctx, mpi.MPICH, o)
+	if err == nil {
+		g.served = served
+	}
+	return g, err
 }
