@@ -143,7 +143,7 @@ type Train struct {
 	Accumulate      int      `toml:"accumulate" range:"[1,65536]" doc:"a step's batch is worked off in this many parts, to save memory; each part has its own codes"`
 	Precision       string   `toml:"precision" oneof:"auto fp32 bf16 fp64" doc:"least precision of activations and products: auto takes bf16 where the machine is faster with it; a step too small to be slow computes in fp64"`
 	Winograd        bool     `toml:"winograd" doc:"3x3 convolutions by Winograd's method where it is faster; false: by plain products, which round less"`
-	SyncBN          string   `toml:"sync_bn" doc:"ranks over which batch norm takes its statistics: global (all), off (each its own), or the size of groups of neighbouring ranks, such as \"8\""`
+	SyncBN          string   `toml:"sync_bn" doc:"ranks over which batch norm takes its statistics: global (all), off (each its own), or a number, the size of groups of neighbouring ranks; a checkpoint holds the running statistics of rank 0"`
 	Wire            string   `toml:"wire" oneof:"fp32 bf16" doc:"what ranks send each other of gradients: bf16 rounds and is half as much, for slow networks"`
 	Backend         string   `toml:"backend" oneof:"auto cpu ref" doc:"auto takes the fastest there is; ref is plain Go, slow"`
 	Seed            uint64   `toml:"seed" range:"[0,9223372036854775807]" doc:"of everything random"`

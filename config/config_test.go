@@ -463,3 +463,21 @@ func TestGroupsOfBatchNorm(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// What is written as the size of groups is read back from the recipe that a run keeps.
+func TestGroupsOfBatchNormAsWritten(t *testing.T) {
+	for text, want := range map[string]string{`8`: "8", `"8"`: "8", `"global"`: SyncGlobal, `"off"`: SyncOff} {
+		r := Default()
+		if err := r.Set("train.sync_bn=" + text); err != nil {
+			t.Fatal(err)
+		}
+		var kept strings.Builder
+		if err := r.Encode(&kept); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse([]byte(kept.String()), "kept.toml")
+		if err != nil || r.Train.SyncBN != want || again.Train.SyncBN != want {
+			t.Errorf("%s is %q, then %q, %v", text, r.Train.SyncBN, again.Train.SyncBN, err)
+		}
+	}
+}

@@ -23,7 +23,7 @@ func (r *Recipe) NormRanks(ranks int) (int, error) {
 	default:
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 || n > 1<<20 {
-			return 0, &Error{Key: key, Msg: fmt.Sprintf("%s: %q: want global, off, or the size of a group of ranks, such as \"8\"", key, s)}
+			return 0, &Error{Key: key, Msg: fmt.Sprintf("%s: %q: want global, off, or the size of a group of ranks, such as 8", key, s)}
 		}
 		if n > ranks {
 			return ranks, nil

@@ -101,6 +101,41 @@ func TestRanksTrainWhatOneTrains(t *testing.T) {
 	}
 }
 
+// Groups that share batch norm's statistics train, otherwise than all ranks together or each
+// alone, and go on to the bit from a checkpoint.
+func TestRanksInGroupsOfBatchNorm(t *testing.T) {
+	data := photos(t, 20)
+	runs := map[string]string{}
+	for _, sync := range []string{"global", "2", "off"} {
+		runs[sync] = t.TempDir()
+		o := Options{Recipe: recipe(t, "train.batch_size=8", "train.sync_bn="+sync), Data: data, Dir: runs[sync], Ranks: 4}
+		if _, screen, err := execute(context.Background(), o); err != nil {
+			t.Fatalf("%s: %v\n%s", sync, err, screen)
+		}
+	}
+	losses := map[string]string{}
+	for sync, dir := range runs {
+		first := fmt.Sprint(deterministic(t, dir)[0].Loss)
+		if other, same := losses[first]; same {
+			t.Errorf("%s and %s train the same", sync, other)
+		}
+		losses[first] = sync
+	}
+	parts := t.TempDir()
+	o := Options{Recipe: recipe(t, "train.batch_size=8", "train.sync_bn=2"), Data: data, Dir: parts, Ranks: 4, Stop: 2}
+	if _, _, err := execute(context.Background(), o); !errors.Is(err, ErrInterrupted) {
+		t.Fatal(err)
+	}
+	if _, _, err := execute(context.Background(), Options{Dir: parts, Resume: true, Ranks: 4}); err != nil {
+		t.Fatal(err)
+	}
+	sameRuns(t, runs["2"], parts)
+	o = Options{Recipe: recipe(t, "train.sync_bn=2"), Data: data, Dir: t.TempDir(), Ranks: 3}
+	if _, _, err := execute(context.Background(), o); err == nil || !strings.Contains(err.Error(), "groups of 2 do not divide 3 ranks") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // Gradients in bfloat16 on the wire train nearly the same.
 func TestRanksWithHalfTheWire(t *testing.T) {
 	data, full, half := photos(t, 20), t.TempDir(), t.TempDir()

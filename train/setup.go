@@ -148,9 +148,14 @@ func newStepper(b op.Backend, r *config.Recipe, arch nn.Arch, res config.Resolve
 	}
 	s.Parts = r.Train.Accumulate
 	if r.Train.Wire == "bf16" && comm.Size() > 1 {
-		s.wire, err = dist.Half(comm)
+		half, err := dist.Half(comm)
+		if err != nil {
+			s.Close()
+			return nil, err
+		}
+		s.wire = half
 	}
-	return s, err
+	return s, nil
 }
 
 // normGroup is the group of neighbouring ranks that share batch-norm statistics.
