@@ -11,7 +11,6 @@ package mirror
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,13 +23,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 	"golang.org/x/sync/errgroup"
 
 	"swav/checkpoint"
+	"swav/internal/fetch"
 )
 
 const (
@@ -49,9 +47,8 @@ type Mirror struct {
 	name           string // as the user wrote it
 }
 
-// Open takes s3://BUCKET/PREFIX. Endpoint and credentials are found where the store's own
-// tools look for them: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION,
-// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials, the machine's role.
+// Open takes s3://BUCKET/PREFIX. Endpoint, region and credentials are those by which
+// data is read from S3 (package fetch).
 func Open(place string) (*Mirror, error) {
 	rest, ok := strings.CutPrefix(place, "s3://")
 	bucket, prefix, _ := strings.Cut(rest, "/")
@@ -59,16 +56,14 @@ func Open(place string) (*Mirror, error) {
 		return nil, fmt.Errorf("mirror %s: want s3://BUCKET/PREFIX, a place for one run", place)
 	}
 	endpoint, secure := "s3.amazonaws.com", true
-	if e := cmp.Or(os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL")); e != "" {
+	if e := fetch.S3Endpoint(); e != "" {
 		u, err := url.Parse(e)
 		if err != nil || u.Host == "" {
 			return nil, fmt.Errorf("mirror %s: AWS_ENDPOINT_URL is %q: want an address such as https://store.example:9000", place, e)
 		}
 		endpoint, secure = u.Host, u.Scheme == "https"
 	}
-	client, err := minio.New(endpoint, &minio.Options{Secure: secure, Region: cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")),
-		Creds: credentials.NewChainCredentials([]credentials.Provider{
-			&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Client: &http.Client{Timeout: 2 * time.Second}}})})
+	client, err := minio.New(endpoint, &minio.Options{Secure: secure, Region: fetch.S3Region(), Creds: fetch.S3Credentials()})
 	if err != nil {
 		return nil, fmt.Errorf("mirror %s: %w", place, err)
 	}
@@ -80,7 +75,7 @@ func (m *Mirror) String() string { return m.name }
 
 func (m *Mirror) fail(what string, err error) error {
 	if minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
-		return fmt.Errorf("mirror %s: %s: %w: credentials are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials or the machine's role", m.name, what, err)
+		return fmt.Errorf("mirror %s: %s: %w%s", m.name, what, err, fetch.S3Advice)
 	}
 	return fmt.Errorf("mirror %s: %s: %w", m.name, what, err)
 }

@@ -31,15 +31,30 @@ type signers struct {
 	regions map[string]string // of buckets
 }
 
+// S3Endpoint is the address of another store that speaks S3, "" for Amazon's.
+func S3Endpoint() string {
+	return cmp.Or(os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"))
+}
+
+// S3Region is the region that the environment names, "" if it names none.
+func S3Region() string { return cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")) }
+
+// S3Credentials are those of the environment, ~/.aws or the machine's role.
+func S3Credentials() *credentials.Credentials {
+	return credentials.NewChainCredentials([]credentials.Provider{
+		&credentials.EnvAWS{}, &credentials.FileAWSCredentials{},
+		&credentials.IAM{Client: &http.Client{Timeout: 2 * time.Second}},
+	})
+}
+
+// S3Advice is what to say of a request that S3 refuses.
+const S3Advice = ": credentials are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials (AWS_PROFILE) or the machine's role"
+
 func (c *Client) signers() *signers {
 	c.once.Do(func() {
 		s := &c.auth
 		s.regions = map[string]string{}
-		s.s3Endpoint = cmp.Or(os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"))
-		s.s3 = credentials.NewChainCredentials([]credentials.Provider{
-			&credentials.EnvAWS{}, &credentials.FileAWSCredentials{},
-			&credentials.IAM{Client: &http.Client{Timeout: 2 * time.Second}},
-		})
+		s.s3Endpoint, s.s3 = S3Endpoint(), S3Credentials()
 		if s.gsEndpoint = os.Getenv("STORAGE_EMULATOR_HOST"); s.gsEndpoint != "" && !strings.Contains(s.gsEndpoint, "://") {
 			s.gsEndpoint = "http://" + s.gsEndpoint
 		}
@@ -57,7 +72,7 @@ func (c *Client) signers() *signers {
 func (s *signers) region(bucket string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return cmp.Or(s.regions[bucket], os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1")
+	return cmp.Or(s.regions[bucket], S3Region(), "us-east-1")
 }
 
 // bucketKey divides scheme://bucket/key.
@@ -158,7 +173,7 @@ func (c *Client) advice(raw string, resp *http.Response) string {
 	}
 	switch scheme, _, _ := strings.Cut(raw, "://"); scheme {
 	case "s3":
-		return ": credentials are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials (AWS_PROFILE) or the machine's role"
+		return S3Advice
 	case "gs":
 		return ": credentials are taken from GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default login` or the machine's role"
 	}
