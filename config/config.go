@@ -43,6 +43,7 @@ type Data struct {
 	Split     string  `toml:"split" doc:"part trained on, where the source has named parts (idx files, CIFAR batches)"`
 	EvalSplit string  `toml:"eval_split" doc:"part whose images are classified at the end; sources without it give up eval.holdout of their images"`
 	CacheGB   float64 `toml:"cache_gb" range:"[0.001,1000000]" doc:"disk space for shards that are fetched or unpacked, in the user's cache folder"`
+	Lanes     int     `toml:"lanes" range:"[0,1048576]" doc:"shards that are visited by turns, shared out to the ranks: each reads its share alone. 0: as many as data.cache_gb has room for, up to 64. The order of images depends on it, not on the number of ranks"`
 
 	Temporal string  `toml:"temporal" doc:"frames of clips, a folder or shard each: the large views come from frames at most this far from the first one's, such as 2s or 50 frames; empty: all views come from one image"`
 	FPS      float64 `toml:"fps" range:"[0.001,100000]" doc:"frames a second, where temporal is in seconds"`

@@ -1,8 +1,10 @@
 package dataset
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/gob"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"swav/dataset/tarshard"
 	"swav/imgcodec"
@@ -40,20 +44,83 @@ func newAccess(o Options) *access {
 		slots: make(chan struct{}, together)}
 }
 
-// open finds a shard and what is in it.
-func (a *access) open(ctx context.Context, name string, o Options) (part, error) {
-	p := part{url: name, base: shardBase(name), stored: true}
-	var err error
-	if !fetch.Is(name) {
-		_, p.stored = shardName(name)
-		if p.url, err = filepath.Abs(name); err != nil {
-			return p, err
+// openAll finds shards and what is in them, of which each of o.Peers looks into a share.
+func (a *access) openAll(names []string, o Options) ([]part, error) {
+	peers := o.Peers
+	if peers == nil {
+		peers = &Peers{Ranks: 1, Exchange: func(own []byte) ([][]byte, error) { return [][]byte{own}, nil }}
+	}
+	parts := make([]part, len(names))
+	work, ctx := errgroup.WithContext(o.Context)
+	work.SetLimit(together)
+	for i, name := range names {
+		var err error
+		if parts[i], err = newPart(name); err != nil {
+			return nil, err
+		}
+		if i%peers.Ranks == peers.Rank {
+			work.Go(func() error { return a.look(ctx, &parts[i], o) })
 		}
 	}
-	if p.version, err = a.version(ctx, p.url); err != nil {
-		return p, err
+	if err := work.Wait(); err != nil || peers.Ranks == 1 {
+		return parts, err
 	}
-	return p, a.index(ctx, &p, o)
+	return parts, exchange(parts, peers)
+}
+
+// exchange fills in what the peers have found in their parts.
+func exchange(parts []part, peers *Peers) error {
+	var own []shardIndex
+	for i := peers.Rank; i < len(parts); i += peers.Ranks {
+		own = append(own, shardIndex{URL: parts[i].base, Version: parts[i].version, Samples: parts[i].samples})
+	}
+	var message bytes.Buffer
+	if err := gob.NewEncoder(&message).Encode(own); err != nil {
+		return err
+	}
+	all, err := peers.Exchange(message.Bytes())
+	if err != nil {
+		return err
+	}
+	for rank, b := range all {
+		var theirs []shardIndex
+		if err := gob.NewDecoder(bytes.NewReader(b)).Decode(&theirs); err != nil {
+			return fmt.Errorf("what rank %d found in its shards: %w: all ranks must be the same version of swav", rank, err)
+		}
+		for k, x := range theirs {
+			i := rank + k*peers.Ranks
+			if i >= len(parts) || parts[i].base != x.URL {
+				return fmt.Errorf("rank %d looked into %s, which is another shard on rank %d: all ranks must see the same data", rank, x.URL, peers.Rank)
+			}
+			parts[i].version, parts[i].samples = x.Version, x.Samples
+		}
+	}
+	for _, p := range parts {
+		if p.version == "" {
+			return fmt.Errorf("no rank looked into %s: all ranks must see the same data", p.base)
+		}
+	}
+	return nil
+}
+
+// newPart is a shard before it is looked into.
+func newPart(name string) (part, error) {
+	p := part{url: name, base: shardBase(name), stored: true}
+	if fetch.Is(name) {
+		return p, nil
+	}
+	var err error
+	_, p.stored = shardName(name)
+	p.url, err = filepath.Abs(name)
+	return p, err
+}
+
+// look finds out what is in a shard.
+func (a *access) look(ctx context.Context, p *part, o Options) (err error) {
+	if p.version, err = a.version(ctx, p.url); err != nil {
+		return err
+	}
+	return a.index(ctx, p, o)
 }
 
 // version changes with the content of a shard.

@@ -65,10 +65,12 @@ type Encoded interface {
 type Sharded interface {
 	Source
 	// Shards are the numbers of the first image of each part, and Len; window is
-	// how many parts may be visited by turns without being opened again and again.
+	// how many parts may be visited by turns without being opened again and again,
+	// 0 where that costs nothing.
 	Shards() (first []int, window int)
-	// Prefetch brings the part of image i near, in the background.
-	Prefetch(i int)
+	// Prefetch brings the part of image i near, in the background. It returns false
+	// where as many as allowed are on their way.
+	Prefetch(i int) bool
 }
 
 // Options select and bound what Open reads. The zero value is ready for use.
@@ -96,9 +98,19 @@ type Options struct {
 	Note func(text string)
 	// Seed decides the order of the shards of a stream that repeats itself.
 	Seed uint64
+	// Peers, if set, are ranks that open the same source at the same time.
+	Peers *Peers
 	// Context ends fetches over the network, which Load has no other way to
 	// end; nil means never.
 	Context context.Context
+}
+
+// Peers are ranks that open a source in shards together: each looks into its share of the
+// shards and tells the others what is in them.
+type Peers struct {
+	Rank, Ranks int
+	// Exchange gives every rank what each has given, by rank.
+	Exchange func(own []byte) ([][]byte, error)
 }
 
 const (
@@ -168,36 +180,51 @@ func Open(path string, o Options) (Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open data %s: %w", path, err)
 	}
+	op, rest, err := find(path, o.Split)
+	if err != nil {
+		return nil, fmt.Errorf("open data %s: %w", path, err)
+	}
+	return wrap(op, rest, o)
+}
+
+// InShards tells whether path is a source that ranks open together (Options.Peers).
+func InShards(path string) bool {
+	op, _, err := find(path, Train)
+	return err == nil && op.kind == "shards"
+}
+
+// find is the kind of the source at path, and the path without a prefix.
+func find(path, split string) (op opener, rest string, err error) {
 	if IsStream(path) {
-		if o.Split == Test {
-			return nil, fmt.Errorf("open data %s: %w: a stream has one part", path, ErrNoSplit)
+		if split == Test {
+			return op, "", fmt.Errorf("%w: a stream has one part", ErrNoSplit)
 		}
-		return nil, fmt.Errorf("open data %s: a stream, whose images cannot be had by number: it can be trained on, and followed by swav cluster --follow", path)
+		return op, "", errors.New("a stream, whose images cannot be had by number: it can be trained on, and followed by swav cluster --follow")
 	}
 	if shardPattern(path) {
 		path = "shards:" + path // it names several files, or a URL
 	}
 	for _, op := range openers {
 		if rest, ok := strings.CutPrefix(path, op.kind+":"); ok {
-			return wrap(op, rest, o)
+			return op, rest, nil
 		}
 	}
 	if path == "" {
-		return nil, fmt.Errorf("no data given: name a folder or file (%s; streams: %s)", kinds(), streamKinds)
+		return op, "", fmt.Errorf("no data given: name a folder or file (%s; streams: %s)", kinds(), streamKinds)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("open data %s: there is no such file or folder: %w", path, os.ErrNotExist)
+			return op, "", fmt.Errorf("there is no such file or folder: %w", os.ErrNotExist)
 		}
-		return nil, fmt.Errorf("open data %s: %w", path, err)
+		return op, "", err
 	}
 	for _, op := range openers {
 		if op.detect(path, info.IsDir()) {
-			return wrap(op, path, o)
+			return op, path, nil
 		}
 	}
-	return nil, fmt.Errorf("open data %s: not a kind of data that is read here; looked for %s", path, kinds())
+	return op, "", fmt.Errorf("not a kind of data that is read here; looked for %s", kinds())
 }
 
 func wrap(op opener, path string, o Options) (Source, error) {

@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"sort"
 
-	"golang.org/x/sync/errgroup"
-
 	"swav/dataset/tarshard"
 	"swav/imgcodec"
 	"swav/internal/fetch"
@@ -45,17 +43,7 @@ func openShards(path string, o Options) (Source, error) {
 	if !fetch.Is(path) {
 		s.name = "shards:" + path
 	}
-	s.parts = make([]part, len(names))
-	work, ctx := errgroup.WithContext(o.Context)
-	work.SetLimit(together)
-	for i, name := range names {
-		work.Go(func() error {
-			var err error
-			s.parts[i], err = s.access.open(ctx, name, o)
-			return err
-		})
-	}
-	if err := work.Wait(); err != nil {
+	if s.parts, err = s.access.openAll(names, o); err != nil {
 		return nil, err
 	}
 	return s, s.arrange()
@@ -82,10 +70,9 @@ func (s *shards) arrange() error {
 	if n == 0 {
 		return fmt.Errorf("no images in %d shard(s): looked for files like 000123.jpg (%s) with 000123.cls or 000123.json", len(s.parts), imgcodec.Formats)
 	}
-	// The next window is brought near while one is visited.
-	s.window = len(s.parts)
+	// The next shards are brought near while some are visited.
 	if stored {
-		s.window = int(max(1, min(int64(len(s.parts)), maxWindow, s.opts.CacheBytes/(3*max(1, largest)))))
+		s.window = int(max(1, min(int64(len(s.parts)), s.opts.CacheBytes/(3*max(1, largest)))))
 	}
 	if labelled {
 		s.classes, s.labels = namedLabels(names, true)
@@ -97,9 +84,6 @@ func (s *shards) arrange() error {
 	}
 	return nil
 }
-
-// maxWindow bounds how many fetched shards are visited by turns.
-const maxWindow = 16
 
 func (s *shards) Name() string      { return fmt.Sprintf("%s (%d shards)", s.name, len(s.parts)) }
 func (s *shards) Len() int          { return s.first[len(s.parts)] }
@@ -144,15 +128,15 @@ func (s *shards) Encoded(i int, buf *[]byte) error {
 
 // Prefetch brings the shard of image i near, unless as many as allowed are on
 // their way. Errors are those of the Load that needs it.
-func (s *shards) Prefetch(i int) {
+func (s *shards) Prefetch(i int) bool {
 	p, _ := s.at(i)
 	if !p.stored {
-		return
+		return true
 	}
 	select {
 	case s.access.slots <- struct{}{}:
 	default:
-		return
+		return false
 	}
 	go func() {
 		defer func() { <-s.access.slots }()
@@ -160,4 +144,5 @@ func (s *shards) Prefetch(i int) {
 			f.Close()
 		}
 	}()
+	return true
 }

@@ -31,6 +31,11 @@ type Config struct {
 	Rank       int
 	Ranks      int // 0 means 1
 
+	// Lanes is how many parts of a source in parts (dataset.Sharded) are visited by
+	// turns, shared out to the ranks; 0 means as many as fit. Sources whose parts all
+	// fit are shuffled as a whole then.
+	Lanes int
+
 	// Temporal, if not 0, has the views of the first group come from frames of
 	// one clip (see dataset.Clips), at most so many frames from the sample.
 	Temporal int64
@@ -80,8 +85,8 @@ type Loader struct {
 	norm  *augment.Normalizer
 	keys  []uint64       // dataset.Key of each image
 	clips *dataset.Clips // with Config.Temporal
-	parts *partition     // nil where the source has none that matter
-	steps int            // of an epoch
+	parts *partition
+	steps int // of an epoch
 	skips *skips
 
 	free  chan *Batch
@@ -109,7 +114,11 @@ func New(src dataset.Source, c Config) (*Loader, error) {
 	if src.Len() < global {
 		return nil, fmt.Errorf("%s has %d images, fewer than a batch of %d: use more images or a smaller train.batch_size", src.Name(), src.Len(), global)
 	}
-	l := &Loader{src: src, c: c, steps: src.Len() / global, parts: partitionOf(src),
+	parts, err := partitionOf(src, &c)
+	if err != nil {
+		return nil, err
+	}
+	l := &Loader{src: src, c: c, steps: src.Len() / global, parts: parts,
 		norm:  augment.NewNormalizer(c.Recipe.Mean, c.Recipe.Std),
 		keys:  make([]uint64, src.Len()),
 		skips: newSkips(src, c.MaxSkip, c.OnSkip)}
@@ -176,9 +185,30 @@ func (l *Loader) view(g augment.Group) int { return g.Size * g.Size * l.norm.Cha
 // order hands out images in the sampler's order, a batch at a time.
 func (l *Loader) order(ctx context.Context, p Position) {
 	defer close(l.jobs)
-	begin := true
+	var o, following *order
+	next := func(epoch int) *order {
+		if following == nil {
+			following = epochOrder(l.c.Seed, epoch+1, l.parts)
+		}
+		return following
+	}
+	near := ahead{asked: make([]int, l.parts.lanes)}
+	if s, ok := l.src.(dataset.Sharded); ok && len(l.parts.first) > 2 {
+		near.prefetch = s.Prefetch
+	}
 	for epoch, first := p.Epoch+p.Step/l.steps, p.Step%l.steps; ; epoch, first = epoch+1, 0 {
-		o := epochOrder(l.c.Seed, epoch, l.src.Len(), l.parts)
+		if o == nil {
+			o = epochOrder(l.c.Seed, epoch, l.parts)
+		} else {
+			near.turn(o)
+			o, following = next(epoch-1), nil
+		}
+		var visit func(lane, first, last int)
+		if near.prefetch != nil {
+			visit = func(lane, first, last int) {
+				near.visit(o, func() *order { return next(epoch) }, lane, first, last)
+			}
+		}
 		for part := first * l.c.Accumulate; part < l.steps*l.c.Accumulate; part++ {
 			var b *Batch
 			select {
@@ -187,14 +217,7 @@ func (l *Loader) order(ctx context.Context, p Position) {
 				return
 			}
 			b.Epoch, b.Step, b.err, b.once = epoch, part/l.c.Accumulate, nil, new(sync.Once)
-			at := (part*l.c.Ranks + l.c.Rank) * l.c.Batch
-			for i := range b.Indices {
-				b.Indices[i] = int(o.perm[at+i])
-			}
-			if l.parts != nil {
-				o.near(at, at+l.c.Batch*l.c.Ranks, begin, l.src.(dataset.Sharded).Prefetch)
-				begin = false
-			}
+			o.take(part*l.c.Ranks*l.c.Batch, l.c.Rank, l.c.Ranks, b.Indices, visit)
 			if !l.hand(ctx, b) {
 				return
 			}
@@ -308,7 +331,7 @@ func (l *Loader) load(b *Batch, i int, m *maker) error {
 			return err
 		}
 		from, to := 0, l.src.Len()
-		if l.parts != nil && try < nearStandIns {
+		if try < nearStandIns {
 			from, to = l.parts.around(n)
 		}
 		n = from + pick(key.Words(augment.PurposeReplace, try), to-from)

@@ -217,7 +217,7 @@ func TestViewsBelongToTheImage(t *testing.T) {
 
 func TestPermutation(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 1000} {
-		p := epochOrder(1, 0, n, nil).perm
+		p := epochOrder(1, 0, &partition{[]int{0, n}, 1}).perm
 		slices.Sort(p)
 		for i, v := range p {
 			if int(v) != i {
@@ -228,7 +228,7 @@ func TestPermutation(t *testing.T) {
 	// Of three, each of six orders comes about as often as any other.
 	counts := map[string]int{}
 	for epoch := range 6000 {
-		counts[fmt.Sprint(epochOrder(9, epoch, 3, nil).perm)]++
+		counts[fmt.Sprint(epochOrder(9, epoch, &partition{[]int{0, 3}, 1}).perm)]++
 	}
 	for order, n := range counts {
 		if len(counts) != 6 || n < 880 || n > 1120 {

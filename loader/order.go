@@ -1,23 +1,36 @@
 package loader
 
 import (
+	"fmt"
+	"math/bits"
 	"sort"
 
 	"swav/augment"
 	"swav/dataset"
 )
 
-// order is how an epoch visits the images.
+// order is how an epoch visits the images. The images of a source in parts are dealt out
+// to lanes: the parts are shuffled, the images of each, and what is then one long row is
+// cut into as many lanes of equal length, give or take one image. Lanes are visited by
+// turns, an image of each. So a batch has images of many parts, while each lane has one
+// part open at a time.
+//
+// The ranks of a step take its images lane by lane, so a rank stays with its share of the
+// lanes and reads no more than their parts. Which images a step has does not depend on
+// the number of ranks.
 type order struct {
-	perm  []uint32
-	spans []span // of sources in parts; nil where every image is as near as another
+	perm  []uint32 // lane by lane
+	lanes []lane
 }
 
-// span is a stretch of perm that visits some parts by turns.
-type span struct {
-	from, to int
-	parts    []int // a first image of each
+// lane is a stretch of perm.
+type lane struct {
+	from  int
+	parts []stretch
 }
+
+// stretch is the images of one part in a lane, by their numbers in the lane.
+type stretch struct{ from, to, image int } // image: one of the part
 
 // Blocks of random numbers of augment.PurposeOrder.
 const (
@@ -25,23 +38,38 @@ const (
 	blockParts
 )
 
-// partition is the parts of a source that should be visited some at a time.
+// partition is the parts of a source and the lanes that visit them.
 type partition struct {
-	first  []int // image of each part, and their number
-	window int
+	first []int // image of each part, and their number
+	lanes int
 }
 
-// partitionOf is nil for sources of which any image can be had at any time.
-func partitionOf(src dataset.Source) *partition {
+// mostLanes bounds the lanes that are chosen where Config has no number. It is a power
+// of two, as batches and numbers of ranks are.
+const mostLanes = 64
+
+// partitionOf has one part for sources of which any image can be had at any time.
+func partitionOf(src dataset.Source, c *Config) (*partition, error) {
+	whole := &partition{[]int{0, src.Len()}, 1}
 	s, ok := src.(dataset.Sharded)
 	if !ok {
-		return nil
+		return whole, nil
 	}
 	first, window := s.Shards()
-	if window >= len(first)-1 {
-		return nil
+	parts := len(first) - 1
+	switch lanes := min(c.Lanes, src.Len()); {
+	case window == 0 && lanes == 0:
+		return whole, nil
+	case lanes > 0:
+		if own := min(parts, (lanes+c.Ranks-1)/c.Ranks); window > 0 && own > window {
+			return nil, fmt.Errorf("%s: with data.lanes = %d each of %d rank(s) visits %d shards by turns, but data.cache_gb has room for %d: more room, more ranks, or fewer lanes",
+				src.Name(), lanes, c.Ranks, own, window)
+		}
+		return &partition{first, lanes}, nil
+	case window >= min(parts, mostLanes):
+		return &partition{first, min(mostLanes, src.Len())}, nil
 	}
-	return &partition{first, window}
+	return &partition{first, 1 << (bits.Len(uint(window)) - 1)}, nil
 }
 
 // around is the images of the part that image n belongs to.
@@ -50,41 +78,123 @@ func (p *partition) around(n int) (from, to int) {
 	return p.first[i-1], p.first[i]
 }
 
-// order of an epoch over n images: all shuffled, or, of a source in parts, the
-// parts, and then the images of each few parts.
-func epochOrder(seed uint64, epoch, n int, p *partition) order {
-	o := order{perm: make([]uint32, n)}
-	key := augment.Key{Seed: seed, Epoch: epoch}
-	if p == nil {
-		for i := range o.perm {
-			o.perm[i] = uint32(i)
-		}
-		shuffle(o.perm, 0, key, blockImages)
-		return o
-	}
+// epochOrder is the order of an epoch.
+func epochOrder(seed uint64, epoch int, p *partition) *order {
 	parts := make([]uint32, len(p.first)-1)
 	for i := range parts {
 		parts[i] = uint32(i)
 	}
+	key := augment.Key{Seed: seed, Epoch: epoch}
 	shuffle(parts, 0, key, blockParts)
-	at := 0
-	for len(parts) > 0 {
-		s := span{from: at}
-		for _, part := range parts[:min(p.window, len(parts))] {
-			for i := p.first[part]; i < p.first[part+1]; i++ {
-				o.perm[at] = uint32(i)
-				at++
-			}
-			if at > s.from {
-				s.parts = append(s.parts, p.first[part])
+	n := p.first[len(parts)]
+	o := &order{make([]uint32, 0, n), make([]lane, p.lanes)}
+	for l := range o.lanes {
+		o.lanes[l].from = l * n / p.lanes
+	}
+	l := 0
+	for _, part := range parts {
+		at := len(o.perm)
+		for i := p.first[part]; i < p.first[part+1]; i++ {
+			o.perm = append(o.perm, uint32(i))
+		}
+		shuffle(o.perm[at:], at, key, blockImages)
+		for end := len(o.perm); at < end; {
+			to := min(end, (l+1)*n/p.lanes)
+			own := &o.lanes[l]
+			own.parts = append(own.parts, stretch{at - own.from, to - own.from, p.first[part]})
+			if at = to; at == (l+1)*n/p.lanes {
+				l++
 			}
 		}
-		parts = parts[min(p.window, len(parts)):]
-		s.to = at
-		shuffle(o.perm[s.from:s.to], s.from, key, blockImages)
-		o.spans = append(o.spans, s)
 	}
 	return o
+}
+
+// before is how many images of a lane come before place at of the order: the lanes take
+// turns, and then those that have an image more.
+func (o *order) before(l, at int) int {
+	each := len(o.perm) / len(o.lanes)
+	if rest := at - each*len(o.lanes); rest > 0 {
+		longer := o.lanes[l].from - l*each // lanes before this one that have an image more
+		if o.length(l) > each && longer < rest {
+			return each + 1
+		}
+		return each
+	}
+	return max(0, at-l+len(o.lanes)-1) / len(o.lanes)
+}
+
+func (o *order) length(l int) int {
+	if l+1 < len(o.lanes) {
+		return o.lanes[l+1].from - o.lanes[l].from
+	}
+	return len(o.perm) - o.lanes[l].from
+}
+
+// take is the images that a rank has of the places from ... from+ranks·len(out)-1. It
+// calls visit, if there is one, for each lane with the images first ... last of it.
+func (o *order) take(from, rank, ranks int, out []int, visit func(l, first, last int)) {
+	skip, n := rank*len(out), 0
+	for l := 0; n < len(out); l++ {
+		a, b := o.before(l, from), o.before(l, from+ranks*len(out))
+		pass := min(skip, b-a)
+		skip -= pass
+		a += pass
+		b = min(b, a+len(out)-n)
+		for _, image := range o.perm[o.lanes[l].from+a : o.lanes[l].from+b] {
+			out[n] = int(image)
+			n++
+		}
+		if visit != nil && b > a {
+			visit(l, a, b-1)
+		}
+	}
+}
+
+// part is the number of the stretch that image i of a lane belongs to.
+func (l *lane) part(i int) int {
+	return sort.Search(len(l.parts), func(k int) bool { return l.parts[k].to > i })
+}
+
+// ahead brings parts near before their images are read.
+type ahead struct {
+	prefetch func(image int) bool // false: ask again
+	asked    []int                // of each lane: stretches, of the epoch and then of the next
+}
+
+// visit has the parts of the images first ... last of a lane of o brought near, and the
+// part after them when some of the last one is done: lanes differ in how much, so that
+// they do not all ask at the same time. The lane goes on in the order next.
+func (a *ahead) visit(o *order, next func() *order, l, first, last int) {
+	parts := o.lanes[l].parts
+	need := o.lanes[l].part(last)
+	if s := parts[need]; 4*(last-s.from+1) >= 3*(l*golden%1024)*(s.to-s.from)/1024 {
+		need++
+	}
+	a.asked[l] = max(a.asked[l], o.lanes[l].part(first))
+	for ; a.asked[l] <= need; a.asked[l]++ {
+		var image int
+		switch k := a.asked[l]; {
+		case k < len(parts):
+			image = parts[k].image
+		default:
+			image = next().lanes[l].parts[k-len(parts)].image
+		}
+		if !a.prefetch(image) {
+			return
+		}
+	}
+}
+
+// golden is the golden ratio's share of 1024: multiples of it are spread evenly, however
+// many there are.
+const golden = 633
+
+// turn goes on to the next epoch.
+func (a *ahead) turn(o *order) {
+	for l := range a.asked {
+		a.asked[l] = max(0, a.asked[l]-len(o.lanes[l].parts))
+	}
 }
 
 // shuffle is Fisher's and Yates's, with numbers from the counter-based generator
@@ -94,30 +204,5 @@ func shuffle(x []uint32, at int, key augment.Key, block int) {
 		key.Sample = uint64(at + i)
 		j := pick(key.Words(augment.PurposeOrder, block), i+1)
 		x[i], x[j] = x[j], x[i]
-	}
-}
-
-// near calls prefetch for the parts that the images from to to-1 of the order
-// should have brought near: those of the span that begins or is begun at the
-// start, and those of the next span bit by bit while one is visited.
-func (o *order) near(from, to int, start bool, prefetch func(image int)) {
-	for i, s := range o.spans {
-		if s.to <= from || s.from >= to {
-			continue
-		}
-		if start {
-			for _, image := range s.parts {
-				prefetch(image)
-			}
-		}
-		if i+1 == len(o.spans) {
-			continue
-		}
-		next := o.spans[i+1].parts
-		for k, image := range next {
-			if at := s.from + k*(s.to-s.from)/len(next); at >= from && at < to {
-				prefetch(image)
-			}
-		}
 	}
 }

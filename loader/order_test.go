@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -20,6 +22,8 @@ type inParts struct {
 
 	mu      sync.Mutex
 	brought []int // parts, in order
+	busy    int   // not 0: only one of so many is brought
+	asked   int
 }
 
 func newInParts(parts, each, window int, broken ...int) *inParts {
@@ -31,48 +35,110 @@ func newInParts(parts, each, window int, broken ...int) *inParts {
 }
 
 func (s *inParts) Shards() ([]int, int) { return s.first, s.window }
-func (s *inParts) Prefetch(i int) {
+func (s *inParts) Prefetch(i int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.asked++; s.busy > 0 && s.asked%s.busy != 0 {
+		return false
+	}
 	s.brought = append(s.brought, i/s.first[1])
+	return true
 }
 
-// Every image comes once an epoch, few parts at a time, in an order that
-// changes.
-func TestOrderInParts(t *testing.T) {
-	const parts, each, window = 10, 30, 3
-	p := &partition{newInParts(parts, each, window).first, window}
-	a, b := epochOrder(1, 0, parts*each, p), epochOrder(1, 1, parts*each, p)
-	if slices.Equal(a.perm, b.perm) {
-		t.Error("two epochs have the same order")
+// step is the images of a step, rank by rank.
+func step(o *order, at, ranks, batch int) []int {
+	all := make([]int, ranks*batch)
+	for r := range ranks {
+		o.take(at*ranks*batch, r, ranks, all[r*batch:(r+1)*batch], nil)
 	}
-	for _, o := range []order{a, b} {
-		sorted := slices.Sorted(slices.Values(o.perm))
-		for i, n := range sorted {
-			if int(n) != i {
-				t.Fatalf("image %d is missing or comes twice", i)
+	return all
+}
+
+// An epoch has every image once, however images, parts, lanes and batches divide.
+func TestOrderHasEveryImageOnce(t *testing.T) {
+	draw := rand.New(rand.NewPCG(3, 4))
+	for range 300 {
+		p := &partition{first: []int{0}}
+		for range 1 + draw.IntN(20) {
+			p.first = append(p.first, p.first[len(p.first)-1]+draw.IntN(40))
+		}
+		n := p.first[len(p.first)-1]
+		if n == 0 {
+			continue
+		}
+		p.lanes = 1 + draw.IntN(min(n, 30))
+		batch, ranks := 1+draw.IntN(n), 1
+		if batch%2 == 0 {
+			batch, ranks = batch/2, 2
+		}
+		o := epochOrder(draw.Uint64(), draw.IntN(5), p)
+		var seen []int
+		for at := range n / (batch * ranks) {
+			seen = append(seen, step(o, at, ranks, batch)...)
+		}
+		if rest := n - len(seen); rest > 0 {
+			last := make([]int, rest)
+			o.take(len(seen), 0, 1, last, nil)
+			seen = append(seen, last...)
+		}
+		slices.Sort(seen)
+		for i, image := range seen {
+			if image != i {
+				t.Fatalf("parts %v, %d lanes, %d ranks of %d: image %d is missing or comes twice", p.first, p.lanes, ranks, batch, i)
 			}
 		}
-		for _, s := range o.spans {
-			seen := map[int]bool{}
-			changes := 0
-			for i := s.from; i < s.to; i++ {
-				seen[int(o.perm[i])/each] = true
-				if i > s.from && o.perm[i]/each != o.perm[i-1]/each {
-					changes++
-				}
+	}
+}
+
+// Lanes mix the images of as many parts, in an order that changes with the epoch.
+func TestOrderMixesParts(t *testing.T) {
+	const parts, each, lanes = 40, 30, 8
+	p := &partition{newInParts(parts, each, 9).first, lanes}
+	starts := map[int]bool{}
+	for epoch := range 10 {
+		o := epochOrder(1, epoch, p)
+		for at := range parts * each / 16 {
+			seen := map[int]int{}
+			for _, image := range step(o, at, 1, 16) {
+				seen[image/each]++
 			}
-			if len(seen) > window || len(seen) > 1 && changes < (s.to-s.from)/3 {
-				t.Errorf("images %d to %d are of %d parts, with %d changes between them", s.from, s.to, len(seen), changes)
+			if len(seen) < lanes || len(seen) > 2*lanes {
+				t.Errorf("epoch %d, step %d has images of %d parts, want %d or a few more", epoch, at, len(seen), lanes)
 			}
 		}
+		starts[int(o.perm[0])/each] = true
 	}
-	first := []int{int(a.perm[0]) / each, int(b.perm[0]) / each}
-	for epoch := 2; epoch < 12; epoch++ {
-		first = append(first, int(epochOrder(1, epoch, parts*each, p).perm[0])/each)
-	}
-	if slices.Sort(first); len(slices.Compact(first)) < 4 {
+	if len(starts) < 4 {
 		t.Error("the parts come in the same order")
+	}
+}
+
+// The images of a step do not depend on the number of ranks, and each rank reads its
+// share of the parts.
+func TestRanksShareParts(t *testing.T) {
+	const parts, each, lanes, batch = 96, 20, 16, 32
+	p := &partition{newInParts(parts, each, 17).first, lanes}
+	o := epochOrder(5, 2, p)
+	for _, ranks := range []int{2, 4, 16} {
+		read := make([]map[int]bool, ranks)
+		for r := range read {
+			read[r] = map[int]bool{}
+		}
+		for at := range parts * each / batch {
+			got := step(o, at, ranks, batch/ranks)
+			for i, image := range got {
+				read[i/(batch/ranks)][image/each] = true
+			}
+			want := step(o, at, 1, batch)
+			if !slices.Equal(got, want) {
+				t.Fatalf("step %d: %d ranks have %v, one has %v", at, ranks, got, want)
+			}
+		}
+		for r, own := range read {
+			if share := parts / ranks; len(own) > share+1 {
+				t.Errorf("rank %d of %d reads %d parts of %d, want %d and perhaps one more", r, ranks, len(own), parts, share)
+			}
+		}
 	}
 }
 
@@ -96,27 +162,51 @@ func TestResumeInPartsOnOtherRanks(t *testing.T) {
 	}
 }
 
-// Parts are brought near before they are needed, each a few times at most.
+// Each rank has its parts brought near before they are needed, those of the next epoch
+// too, and asks again where it is refused.
 func TestPartsAreBroughtNear(t *testing.T) {
-	src := newInParts(8, 24, 2)
-	c := config()
-	c.Workers = 1
-	batches := take(t, src, c, Position{}, 48)
-	seen := map[int]bool{}
-	for _, b := range batches {
-		for _, n := range b.index {
-			seen[n/24] = true
-		}
-	}
-	for part := range seen {
-		n := 0
-		for _, p := range src.brought {
-			if p == part {
-				n++
+	const parts, each = 16, 24
+	for _, busy := range []int{0, 3} {
+		src := newInParts(parts, each, 6)
+		src.busy = busy
+		c := config()
+		c.Workers, c.Batch, c.Ranks, c.Lanes = 1, 4, 2, 8
+		batches := take(t, src, c, Position{}, 90) // of 48 an epoch
+		visits := map[int]int{}
+		open := map[int]int{} // by lane: images are as many from each in every batch
+		for _, b := range batches {
+			for lane, n := range b.index {
+				if part := n / each; open[lane] != part+1 {
+					open[lane] = part + 1
+					visits[part]++
+				}
 			}
 		}
-		if n < 1 || n > 3 {
-			t.Errorf("part %d was brought near %d times", part, n)
+		asked := map[int]int{}
+		for _, part := range src.brought {
+			asked[part]++
+		}
+		for part, n := range visits {
+			if asked[part] < n && busy == 0 || asked[part] < 1 || asked[part] > n+2 {
+				t.Errorf("part %d is visited %d times and was brought near %d times", part, n, asked[part])
+			}
+		}
+	}
+}
+
+// Lanes that no cache can hold are refused.
+func TestTooManyLanes(t *testing.T) {
+	src := newInParts(40, 10, 8)
+	c := config()
+	c.Batch, c.Lanes = 2, 32
+	for ranks, fits := range map[int]bool{1: false, 3: false, 4: true} {
+		c.Ranks = ranks
+		_, err := New(src, c)
+		if (err == nil) != fits {
+			t.Errorf("32 lanes, a cache of 8 parts a rank, %d ranks: %v", ranks, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "data.lanes") {
+			t.Errorf("%v does not say which key", err)
 		}
 	}
 }

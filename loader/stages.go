@@ -58,13 +58,19 @@ func MeasureStages(ctx context.Context, src dataset.Source, r augment.Recipe, se
 		}
 	}
 	var bad error
-	order := epochOrder(seed, 0, src.Len(), partitionOf(src)).perm
+	parts, err := partitionOf(src, &Config{Ranks: 1})
+	if err != nil {
+		return s, err
+	}
+	order := epochOrder(seed, 0, parts)
+	one := []int{0}
 	for i := 0; i < n; i++ {
 		if err := ctx.Err(); err != nil {
 			return s, err
 		}
-		at := int(order[i%len(order)])
-		m.begin(augment.Key{Seed: seed, Epoch: i / len(order), Sample: dataset.Key(src.ID(at))})
+		order.take(i%src.Len(), 0, 1, one, nil)
+		at := one[0]
+		m.begin(augment.Key{Seed: seed, Epoch: i / src.Len(), Sample: dataset.Key(src.ID(at))})
 		lap(&s.Other)
 		err := read(src, at, &m.img, m.norm)
 		lap(&s.Decode)

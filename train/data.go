@@ -2,9 +2,11 @@ package train
 
 import (
 	"context"
+	"strconv"
 
 	"swav/config"
 	"swav/dataset"
+	"swav/dist"
 	"swav/imgcodec"
 	"swav/loader"
 )
@@ -23,10 +25,41 @@ func openSource(path string, o dataset.Options) (dataset.Source, error) {
 	if err != nil || o.Channels != 0 {
 		return src, err
 	}
-	if o.Channels = ownChannels(src); o.Channels == src.Channels() {
+	if o.Peers == nil || o.Peers.Rank == 0 {
+		o.Channels = ownChannels(src)
+	}
+	if o.Peers != nil {
+		// Rank 0 alone looks into images, and all see them alike.
+		all, err := o.Peers.Exchange([]byte(strconv.Itoa(o.Channels)))
+		if err != nil {
+			return nil, err
+		}
+		if o.Channels, err = strconv.Atoi(string(all[0])); err != nil {
+			return nil, err
+		}
+	}
+	if o.Channels == src.Channels() {
 		return src, nil
 	}
 	return dataset.Open(path, o)
+}
+
+// peers are the ranks of the run, which open a source in shards together.
+func (t *run) peers() *dataset.Peers {
+	if t.comm.Size() == 1 || !dataset.InShards(t.opts.Data) {
+		return nil
+	}
+	return &dataset.Peers{Rank: t.comm.Rank(), Ranks: t.comm.Size(), Exchange: func(own []byte) ([][]byte, error) {
+		all := make([][]byte, t.comm.Size())
+		for rank := range all {
+			b, err := dist.BroadcastBytes(t.comm, own, rank)
+			if err != nil {
+				return nil, err
+			}
+			all[rank] = b
+		}
+		return all, nil
+	}}
 }
 
 // ownChannels is the number of channels that the first images have, where it is
@@ -74,7 +107,7 @@ func dataOptions(ctx context.Context, r *config.Recipe, part string) dataset.Opt
 // epoch.
 func (t *run) openData(ctx context.Context) (images int, err error) {
 	o := dataOptions(ctx, t.recipe, dataset.Train)
-	o.Note = t.opts.Log.Note
+	o.Note, o.Peers = t.opts.Log.Note, t.peers()
 	if !dataset.IsStream(t.opts.Data) {
 		if t.source, err = openSource(t.opts.Data, o); err != nil {
 			return 0, err

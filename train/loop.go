@@ -44,6 +44,11 @@ func (e dataError) Unwrap() error { return e.error }
 // calls after each step. It returns ctx's error when interrupted; the state is
 // then that of the last whole step.
 func (t *run) steps(ctx context.Context, after func(*StepRecord) error) error {
+	if p, ok := t.comm.(progress); ok && t.root() {
+		watching, done := context.WithCancel(ctx)
+		defer done()
+		go patrol(watching, p, t.opts.Log.Warn)
+	}
 	rec := &StepRecord{}
 	// A run that was interrupted in the middle of an evaluation makes up for it.
 	if err := t.evaluate(ctx); err != nil {
@@ -82,6 +87,9 @@ func (t *run) step(ctx context.Context, rec *StepRecord) error {
 		}
 		batch, err := t.loader.Next(ctx)
 		if part == 0 {
+			if p, ok := t.comm.(progress); ok && err == nil {
+				p.Arrived(step + 1)
+			}
 			if err != nil && ctx.Err() == nil {
 				err = dataError{err}
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,7 @@ func runLocal(ctx context.Context, o Options) (*Outcome, error) {
 	if o.Comm != nil {
 		return nil, errors.New("ranks within this process beside those of a launcher: choose one of them")
 	}
+	defer Room(o.Ranks)()
 	comms := dist.Local(o.Ranks)
 	outs, errs := make([]*Outcome, o.Ranks), make([]error, o.Ranks)
 	var wg sync.WaitGroup
@@ -165,10 +167,23 @@ func (t *run) follow(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("rank %d: %w", t.comm.Rank(), err)
 	}
-	if images != t.state.Images {
-		return fmt.Errorf("rank %d finds %d images in %s, rank 0 found %d: all ranks must see the same data", t.comm.Rank(), images, t.source.Name(), t.state.Images)
+	if err := t.sameImages(images); err != nil {
+		return err
 	}
+	t.state.Images = images
 	return t.resolve()
+}
+
+// sameImages fails where ranks see different data.
+func (t *run) sameImages(images int) error {
+	b, err := dist.BroadcastBytes(t.comm, []byte(strconv.Itoa(images)), 0)
+	if err != nil {
+		return err
+	}
+	if of := string(b); of != strconv.Itoa(images) {
+		return fmt.Errorf("rank %d finds %d images in %s, rank 0 found %s: all ranks must see the same data", t.comm.Rank(), images, t.source.Name(), of)
+	}
+	return nil
 }
 
 // shareable refuses data of which each rank would see another part.

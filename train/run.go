@@ -168,6 +168,14 @@ func (t *run) open(ctx context.Context) (*checkpoint.Loaded, error) {
 	if err := shareable(o.Data, t.comm.Size()); err != nil {
 		return nil, err
 	}
+	// Shards are opened by all ranks together. What else there is rank 0 opens first, so
+	// that it alone tells of what is wrong with it.
+	together := t.peers() != nil
+	if together {
+		if err := t.lead(saved != nil); err != nil {
+			return nil, err
+		}
+	}
 	images, err := t.openData(ctx)
 	if err != nil {
 		return nil, err
@@ -177,7 +185,12 @@ func (t *run) open(ctx context.Context) (*checkpoint.Loaded, error) {
 			o.Dir, t.state.Images, t.source.Name(), images)
 	}
 	t.state.Images = images
-	if err := t.lead(saved != nil); err != nil {
+	if !together {
+		if err := t.lead(saved != nil); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.sameImages(images); err != nil {
 		return nil, err
 	}
 	return saved, t.resolve()
@@ -275,7 +288,7 @@ func (t *run) start() error {
 	}
 	c := loader.Config{
 		Recipe: v, Batch: t.res.RankBatch, Accumulate: r.Train.Accumulate, Seed: r.Train.Seed, Workers: t.workers(), Rank: t.comm.Rank(), Ranks: t.comm.Size(),
-		Temporal: frames, MaxSkip: r.Data.MaxSkip, OnSkip: t.opts.Log.Skip,
+		Lanes: r.Data.Lanes, Temporal: frames, MaxSkip: r.Data.MaxSkip, OnSkip: t.opts.Log.Skip,
 	}
 	if t.stream != nil {
 		t.loader, err = loader.NewStream(t.stream, r.Data.Shuffle, c)

@@ -15,6 +15,7 @@ import (
 	"swav/dist"
 	"swav/dist/join"
 	"swav/dist/scaling"
+	"swav/internal/numa"
 	"swav/train"
 )
 
@@ -127,14 +128,16 @@ func (b *scalingFlags) measure(g *join.Group) (r *train.ScalingResult, ranks int
 	c.HalfWire = b.wire == "bf16"
 	one := func(comm dist.Comm, threads int) (r *train.ScalingResult, err error) {
 		err = train.OnThread(func() error {
+			place := func(rank int) (int, error) { return numa.Settle(rank, b.ranks) }
 			if g != nil {
-				share, err := g.Place(0)
-				if err != nil {
-					return err
-				}
-				if threads == 0 {
-					threads = share
-				}
+				place = g.Place
+			}
+			share, err := place(comm.Rank())
+			if err != nil {
+				return err
+			}
+			if threads == 0 {
+				threads = share
 			}
 			backend, err := train.NewBackend(b.backend, threads)
 			if err != nil {
@@ -158,12 +161,13 @@ func (b *scalingFlags) measure(g *join.Group) (r *train.ScalingResult, ranks int
 	if b.ranks < 2 || b.ranks > 1024 {
 		return nil, 0, "", usageError{hint(fmt.Errorf("--ranks %d: one rank has nobody to talk to", b.ranks), "give --ranks 2, or start several by mpirun -n 2 swav bench scaling …")}
 	}
+	defer train.Room(b.ranks)()
 	comms := dist.Local(b.ranks)
 	errs := make([]error, b.ranks)
 	var wg sync.WaitGroup
 	for i, comm := range comms {
 		wg.Go(func() {
-			own, err := one(comm, max(1, b.threads))
+			own, err := one(comm, b.threads)
 			if errs[i] = err; err != nil {
 				comm.Abort(err)
 			} else if i == 0 {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ type Group struct {
 	engine engine
 	watch  *watch.Watch // nil: a group of one
 	share  share
+	first  bool            // of its host, rank 0 apart
 	served <-chan struct{} // closed when the ranks do not need this process any more; nil: they do not anyway
 }
 
@@ -73,7 +75,7 @@ func group(ctx context.Context, e engine, o Options) (*Group, error) {
 			e.Fail(err)
 		}
 	}()
-	if g.share, err = neighbours(e); err != nil {
+	if g.share, g.first, err = neighbours(e); err != nil {
 		return nil, err
 	}
 	return g, nil
@@ -87,31 +89,39 @@ func cause(err error) error {
 	return err
 }
 
-// neighbours finds the ranks that may use the same processors of the same host.
-func neighbours(c dist.Comm) (share, error) {
+// neighbours finds the ranks that may use the same processors of the same host, and
+// whether this is the first of its host, rank 0 apart.
+func neighbours(c dist.Comm) (s share, first bool, err error) {
 	host, err := os.Hostname()
 	if err != nil {
-		return share{}, fmt.Errorf("the host's name: %w", err)
+		return s, false, fmt.Errorf("the host's name: %w", err)
 	}
-	h := fnv.New64a()
-	fmt.Fprintln(h, host, numa.Usable())
-	// Four whole numbers below 2^16, which every engine keeps.
-	sum := h.Sum64()
-	own := []float32{float32(sum & 0xffff), float32(sum >> 16 & 0xffff), float32(sum >> 32 & 0xffff), float32(sum >> 48)}
+	own := append(digest(host), digest(host, numa.Usable())...)
 	all := make([]float32, len(own)*c.Size())
 	if err := c.AllGather(all, own); err != nil {
-		return share{}, err
+		return s, false, err
 	}
-	s := share{}
+	first = c.Rank() > 0
 	for r := range c.Size() {
-		if [4]float32(all[4*r:]) != [4]float32(own) {
-			continue
+		theirs := all[len(own)*r:][:len(own)]
+		if slices.Equal(theirs, own) {
+			if s.of++; r < c.Rank() {
+				s.index++
+			}
 		}
-		if s.of++; r < c.Rank() {
-			s.index++
+		if r > 0 && r < c.Rank() && slices.Equal(theirs[:len(own)/2], own[:len(own)/2]) {
+			first = false
 		}
 	}
-	return s, nil
+	return s, first, nil
+}
+
+// digest is four whole numbers below 2^16, which every engine keeps.
+func digest(of ...any) []float32 {
+	h := fnv.New64a()
+	fmt.Fprintln(h, of...)
+	sum := h.Sum64()
+	return []float32{float32(sum & 0xffff), float32(sum >> 16 & 0xffff), float32(sum >> 32 & 0xffff), float32(sum >> 48)}
 }
 
 // Describe names what moves the numbers, for people.
@@ -125,15 +135,36 @@ func (g *Group) Why() error {
 	return g.watch.Err()
 }
 
-// Speaks tells whether this rank is the one that tells people what has happened: rank 0,
-// or rank 1 where rank 0 is lost. (Who is still there may be seen differently by ranks
-// that end one after another.)
+// Speaks tells whether this rank is one that tells people what has happened: rank 0, or,
+// where rank 0 is lost, the first of the others on each host, as rank 0's host may be lost
+// with all its ranks. (Who is still there may be seen differently by ranks that end one
+// after another.)
 func (g *Group) Speaks() bool {
 	var lost *watch.Lost
 	if errors.As(g.Why(), &lost) && lost.Rank == 0 && !lost.Aborted {
-		return g.Rank() == 1
+		return g.first
 	}
 	return g.Rank() == 0
+}
+
+// Arrived says that this rank has the data of a step, a number that grows.
+func (g *Group) Arrived(step int) {
+	if g.watch != nil {
+		g.watch.Report(step)
+	}
+}
+
+// Late names the ranks for whose data of a step the others have waited at least after.
+// Rank 0 asks.
+func (g *Group) Late(after time.Duration) []string {
+	if g.watch == nil {
+		return nil
+	}
+	var late []string
+	for _, l := range g.watch.Late(after) {
+		late = append(late, fmt.Sprintf("rank %d (host %s, process %d)", l.Rank, l.Host, l.PID))
+	}
+	return late
 }
 
 // Place puts the calling thread, and those that it starts, on this rank's share of the

@@ -163,16 +163,6 @@ func (p *party) fine(ranks ...int) {
 	}
 }
 
-// speakers is the ranks that hold themselves for the one to speak.
-func (p *party) speakers(ranks ...int) (speak []int) {
-	for _, r := range ranks {
-		if p.watch[r].Speaker() {
-			speak = append(speak, r)
-		}
-	}
-	return speak
-}
-
 // inMemory runs a test in synctest's time: waiting is free, and goroutines that
 // stay behind are a failure.
 func inMemory(t *testing.T, f func(t *testing.T)) {

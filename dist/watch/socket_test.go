@@ -119,16 +119,14 @@ func process(rank int) int {
 	<-w.Failed()
 	var l *Lost
 	errors.As(w.Err(), &l)
-	speaker := w.Speaker()
 	w.Close()
-	json.NewEncoder(os.Stdout).Encode(verdict{l.Rank, l.Error(), speaker})
+	json.NewEncoder(os.Stdout).Encode(verdict{l.Rank, l.Error()})
 	return 0
 }
 
 type verdict struct {
-	Rank    int
-	Text    string
-	Speaker bool
+	Rank int
+	Text string
 }
 
 // rankProcess is a process that is one rank.
@@ -198,7 +196,6 @@ func TestProcesses(t *testing.T) {
 				}
 			}
 			ranks[c.rank].cmd.Process.Signal(c.signal)
-			speakers := 0
 			for r, p := range ranks {
 				if r == c.rank {
 					continue
@@ -207,17 +204,11 @@ func TestProcesses(t *testing.T) {
 				if v.Rank != c.rank || !strings.Contains(v.Text, c.want) {
 					t.Errorf("rank %d: %+v", r, v)
 				}
-				if v.Speaker {
-					speakers++
-				}
-			}
-			if speakers != 1 {
-				t.Errorf("%d ranks speak", speakers)
 			}
 			if c.signal == syscall.SIGSTOP {
 				// The one that wakes is told that it was given up, and blames nobody else.
 				ranks[c.rank].cmd.Process.Signal(syscall.SIGCONT)
-				if v := ranks[c.rank].verdict(t); v.Rank != c.rank || v.Speaker {
+				if v := ranks[c.rank].verdict(t); v.Rank != c.rank {
 					t.Errorf("the rank that woke: %+v", v)
 				}
 			}

@@ -65,15 +65,12 @@ func (l *Lost) Error() string {
 // Unwrap is the error that this process gave to Abort.
 func (l *Lost) Unwrap() error { return l.cause }
 
-// Peer is what is known of a rank.
-type Peer struct {
-	Rank  int
-	Host  string
-	PID   int
-	Step  int           // the last step that it reported
-	Wait  time.Duration // how long it waited for that step's data
-	Since time.Duration // how long ago it reported a new step
-	Left  bool          // it has left in order
+// Late is a rank that keeps the others waiting.
+type Late struct {
+	Rank   int
+	Host   string
+	PID    int
+	Waited time.Duration // how long the first of the others has waited
 }
 
 // Watch is one rank's end of the side channel. Its methods may be called by many
@@ -88,7 +85,6 @@ type Watch struct {
 	mu      sync.Mutex // never held while a socket is written or read
 	peers   []*peer    // by rank; nil: not there, or only rank 0 knows
 	joined  int        // how many have joined
-	next    int        // the lowest rank above 0 that is still there; Size: none
 	lost    *Lost
 	closed  bool
 	pending map[net.Conn]bool // connections that have not joined yet
@@ -104,7 +100,6 @@ type peer struct {
 	link  *link // nil: this rank itself
 	heard time.Time
 	step  int
-	wait  time.Duration
 	moved time.Time // when step last changed
 	left  bool
 }
@@ -154,7 +149,7 @@ func newWatch(cfg Config) *Watch {
 	now := time.Now()
 	w := &Watch{
 		cfg: cfg, failed: make(chan struct{}), together: make(chan struct{}), stop: make(chan struct{}),
-		peers: make([]*peer, cfg.Size), pending: map[net.Conn]bool{}, next: 1, joined: 1,
+		peers: make([]*peer, cfg.Size), pending: map[net.Conn]bool{}, joined: 1,
 	}
 	w.peers[cfg.Rank] = &peer{rank: cfg.Rank, host: cfg.Host, pid: os.Getpid(), heard: now, moved: now}
 	return w
@@ -173,64 +168,45 @@ func (w *Watch) Err() error {
 	return w.lost
 }
 
-// Speaker says whether this rank is the lowest one still there: the one that tells
-// people what happened, so that it is told once.
-func (w *Watch) Speaker() bool {
+// Report says that this rank has the data of a step, a number that grows. It goes out
+// with the next sign of life.
+func (w *Watch) Report(step int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	me := w.peers[w.cfg.Rank]
-	if me.left {
-		return false
-	}
-	zero := w.peers[0]
-	if zero != nil && !zero.left && (w.lost == nil || w.lost.Aborted || w.lost.Rank != 0) {
-		return me.rank == 0
-	}
-	return me.rank == w.next
+	w.peers[w.cfg.Rank].reported(step)
 }
 
-// Report says that this rank has the data of a step, after having waited for them.
-// It goes out with the next sign of life.
-func (w *Watch) Report(step int, wait time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.peers[w.cfg.Rank].reported(step, wait)
-}
-
-func (p *peer) reported(step int, wait time.Duration) {
+func (p *peer) reported(step int) {
 	if step != p.step {
 		p.step, p.moved = step, time.Now()
 	}
-	p.wait = wait
 }
 
-// Peers is what is known of the ranks, in their order. Rank 0 knows of all, the
-// others of themselves and of rank 0.
-func (w *Watch) Peers() []Peer {
+// Late is the ranks that have not reported the data of a step that another rank has had
+// for at least after, in their order. Rank 0 knows of all, the others of rank 0 and
+// themselves.
+func (w *Watch) Late(after time.Duration) []Late {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var all []Peer
-	now := time.Now()
+	newest := 0
 	for _, p := range w.peers {
 		if p != nil {
-			all = append(all, Peer{Rank: p.rank, Host: p.host, PID: p.pid, Step: p.step, Wait: p.wait, Since: now.Sub(p.moved), Left: p.left})
+			newest = max(newest, p.step)
 		}
 	}
-	return all
-}
-
-// Stalled is the ranks that still wait for the data of a step that another rank
-// has, and have reported nothing for at least after. Rank 0 asks.
-func (w *Watch) Stalled(after time.Duration) []Peer {
-	all := w.Peers()
-	last := 0
-	for _, p := range all {
-		last = max(last, p.Step)
+	var waited time.Duration
+	for _, p := range w.peers {
+		if p != nil && p.step == newest {
+			waited = max(waited, time.Since(p.moved))
+		}
 	}
-	var late []Peer
-	for _, p := range all {
-		if !p.Left && p.Step < last && p.Since >= after {
-			late = append(late, p)
+	if waited < after {
+		return nil
+	}
+	var late []Late
+	for _, p := range w.peers {
+		if p != nil && !p.left && p.step < newest {
+			late = append(late, Late{p.rank, p.host, p.pid, waited})
 		}
 	}
 	return late
@@ -249,7 +225,7 @@ func (w *Watch) Abort(err error) {
 	l := &Lost{Rank: me.rank, Host: me.host, PID: me.pid, Aborted: true, Reason: clean(err.Error(), maxReason), cause: err}
 	if me != zero && zero != nil {
 		// Rank 0 decides which failure was the first, so that all agree.
-		zero.link.send(failure(l, w.cfg.Size))
+		zero.link.send(failure(l))
 		select {
 		case <-w.failed:
 		case <-zero.link.gone:
@@ -345,10 +321,7 @@ func (w *Watch) failLocked(l *Lost) {
 		return
 	}
 	w.lost = l
-	if w.cfg.Rank == 0 {
-		w.countNext()
-	}
-	w.toAll(failure(l, w.next))
+	w.toAll(failure(l))
 	close(w.failed)
 }
 
@@ -358,19 +331,6 @@ func (w *Watch) toAll(m message) {
 		if p.listens() {
 			p.link.send(m)
 		}
-	}
-}
-
-// countNext finds the lowest rank above 0 that is still there. Rank 0 only; the
-// caller holds mu.
-func (w *Watch) countNext() {
-	w.next = 1
-	for w.next < w.cfg.Size {
-		p := w.peers[w.next]
-		if p == nil || (!p.left && (w.lost == nil || w.lost.Aborted || w.lost.Rank != w.next)) {
-			return
-		}
-		w.next++
 	}
 }
 
@@ -416,7 +376,7 @@ func (p *peer) gone(w *Watch) bool { return p.left && w.cfg.Rank != 0 }
 // beat is a sign of life. The caller holds mu.
 func (w *Watch) beat() message {
 	me := w.peers[w.cfg.Rank]
-	return message{Kind: kindBeat, Step: me.step, Wait: me.wait, Next: w.next}
+	return message{Kind: kindBeat, Step: me.step}
 }
 
 // hear reads what a peer sends until its connection ends.
@@ -441,12 +401,9 @@ func (w *Watch) hear(p *peer) {
 
 // heed does what a message asks for. The caller holds mu.
 func (w *Watch) heed(p *peer, m message) {
-	if p.rank == 0 && (m.Kind == kindBeat || m.Kind == kindFail) {
-		w.next = m.Next
-	}
 	switch m.Kind {
 	case kindBeat:
-		p.reported(m.Step, m.Wait)
+		p.reported(m.Step)
 	case kindGo:
 		if p.rank == 0 && w.joined == 1 {
 			w.joined = w.cfg.Size
@@ -470,9 +427,5 @@ func (w *Watch) heed(p *peer, m message) {
 			break
 		}
 		p.link.close() // its end is the answer
-		before := w.next
-		if w.countNext(); w.next != before {
-			w.toAll(w.beat())
-		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,9 +15,6 @@ func TestStaysQuiet(t *testing.T) {
 	inMemory(t, func(t *testing.T) {
 		p := newParty(t).start(4)
 		p.fine(0, 1, 2, 3)
-		if s := p.speakers(0, 1, 2, 3); !slices.Equal(s, []int{0}) {
-			t.Errorf("ranks that speak: %v", s)
-		}
 		var wg sync.WaitGroup
 		for _, w := range p.watch {
 			wg.Go(w.Leave)
@@ -52,9 +48,6 @@ func TestLeftThenLost(t *testing.T) {
 		if l := p.lost(2, time.Second); l.Rank != 3 {
 			t.Errorf("rank 2: %v", l)
 		}
-		if s := p.speakers(0, 1, 2); !slices.Equal(s, []int{2}) {
-			t.Errorf("ranks that speak: %v", s)
-		}
 		if err := p.watch[1].Err(); err != nil {
 			t.Errorf("the rank that left: %v", err)
 		}
@@ -71,9 +64,6 @@ func TestConnectionEnds(t *testing.T) {
 				!strings.HasPrefix(l.Error(), "rank 2 (host node2, process ") {
 				t.Errorf("rank %d: %v", r, l)
 			}
-		}
-		if s := p.speakers(0, 1, 3); !slices.Equal(s, []int{0}) {
-			t.Errorf("ranks that speak: %v", s)
 		}
 	})
 }
@@ -101,9 +91,6 @@ func TestRankZeroEnds(t *testing.T) {
 				t.Errorf("rank %d: %v", r, l)
 			}
 		}
-		if s := p.speakers(1, 2, 3); !slices.Equal(s, []int{2}) {
-			t.Errorf("ranks that speak: %v", s)
-		}
 	})
 }
 
@@ -126,9 +113,6 @@ func TestSilence(t *testing.T) {
 		if took := time.Since(from); took < 14*time.Second || took > 17*time.Second {
 			t.Errorf("noticed after %s", took)
 		}
-		if s := p.speakers(0, 2); !slices.Equal(s, []int{0}) {
-			t.Errorf("ranks that speak: %v", s)
-		}
 	})
 }
 
@@ -142,9 +126,6 @@ func TestRankZeroSilent(t *testing.T) {
 			if l := p.lost(r, 20*time.Second); l.Rank != 0 || !strings.Contains(l.Error(), "silent") {
 				t.Errorf("rank %d: %v", r, l)
 			}
-		}
-		if s := p.speakers(1, 2); !slices.Equal(s, []int{1}) {
-			t.Errorf("ranks that speak: %v", s)
 		}
 	})
 }
@@ -160,9 +141,6 @@ func TestAbort(t *testing.T) {
 				if l := p.lost(r, time.Second); l.Error() != want || l.Rank != rank || errors.Is(l, cause) != (r == rank && rank == 0) {
 					t.Errorf("rank %d: %v", r, l)
 				}
-			}
-			if s := p.speakers(0, 1, 2); !slices.Equal(s, []int{0}) {
-				t.Errorf("ranks that speak: %v", s)
 			}
 		})
 	}
@@ -200,30 +178,35 @@ func TestAbortsAndEnds(t *testing.T) {
 	})
 }
 
-func TestReports(t *testing.T) {
+// A rank is late once another has had a step's data for so long, however long the steps
+// take.
+func TestLateData(t *testing.T) {
 	inMemory(t, func(t *testing.T) {
 		p := newParty(t).start(3)
 		for step := 1; step <= 10; step++ {
 			for r, w := range p.watch {
 				if r != 2 || step < 10 {
-					w.Report(step, time.Duration(r)*time.Millisecond)
+					w.Report(step)
 				}
 			}
-			time.Sleep(2 * time.Second)
+			if late := p.watch[0].Late(10 * time.Second); len(late) != 0 {
+				t.Errorf("step %d: late at once: %+v", step, late)
+			}
+			if step < 10 {
+				time.Sleep(time.Minute)
+			}
 		}
 		time.Sleep(20 * time.Second)
-		peers := p.watch[0].Peers()
-		if len(peers) != 3 || peers[1].Step != 10 || peers[2].Step != 9 || peers[1].Wait != time.Millisecond || peers[2].Host != "node2" {
-			t.Errorf("peers: %+v", peers)
+		if late := p.watch[0].Late(10 * time.Second); len(late) != 1 || late[0].Rank != 2 || late[0].Host != "node2" || late[0].Waited != 20*time.Second {
+			t.Errorf("late: %+v", late)
 		}
-		if late := p.watch[0].Stalled(10 * time.Second); len(late) != 1 || late[0].Rank != 2 || late[0].Since < 20*time.Second {
-			t.Errorf("stalled: %+v", late)
+		if late := p.watch[0].Late(time.Minute); len(late) != 0 {
+			t.Errorf("late for a minute: %+v", late)
 		}
-		if late := p.watch[0].Stalled(time.Minute); len(late) != 0 {
-			t.Errorf("stalled for a minute: %+v", late)
-		}
-		if peers := p.watch[1].Peers(); len(peers) != 2 || peers[0].Step != 10 {
-			t.Errorf("peers of rank 1: %+v", peers)
+		p.watch[2].Report(10)
+		time.Sleep(2 * time.Second)
+		if late := p.watch[0].Late(time.Second); len(late) != 0 {
+			t.Errorf("late after its data came: %+v", late)
 		}
 	})
 }
@@ -381,9 +364,6 @@ func TestAlone(t *testing.T) {
 	w, err := Start(t.Context(), Config{Size: 1})
 	if err != nil {
 		t.Fatal(err)
-	}
-	if !w.Speaker() {
-		t.Error("the only rank does not speak")
 	}
 	cause := errors.New("disk full")
 	w.Abort(cause)

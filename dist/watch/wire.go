@@ -42,22 +42,20 @@ const (
 
 // message is one line. Which fields count hangs on Kind.
 type message struct {
-	Kind    string        `json:"kind"`
-	Version int           `json:"version,omitempty"` // hello
-	Key     string        `json:"key,omitempty"`     // hello, welcome: proof of the group
-	Rank    int           `json:"rank,omitempty"`    // hello, welcome, fail
-	Size    int           `json:"size,omitempty"`    // hello
-	Host    string        `json:"host,omitempty"`    // hello, welcome, fail
-	PID     int           `json:"pid,omitempty"`     // hello, welcome, fail
-	Step    int           `json:"step,omitempty"`    // beat
-	Wait    time.Duration `json:"wait,omitempty"`    // beat, nanoseconds
-	Next    int           `json:"next,omitempty"`    // beat and fail of rank 0: the lowest rank above it that is there
-	Aborted bool          `json:"aborted,omitempty"` // fail
-	Reason  string        `json:"reason,omitempty"`  // fail, refuse
+	Kind    string `json:"kind"`
+	Version int    `json:"version,omitempty"` // hello
+	Key     string `json:"key,omitempty"`     // hello, welcome: proof of the group
+	Rank    int    `json:"rank,omitempty"`    // hello, welcome, fail
+	Size    int    `json:"size,omitempty"`    // hello
+	Host    string `json:"host,omitempty"`    // hello, welcome, fail
+	PID     int    `json:"pid,omitempty"`     // hello, welcome, fail
+	Step    int    `json:"step,omitempty"`    // beat
+	Aborted bool   `json:"aborted,omitempty"` // fail
+	Reason  string `json:"reason,omitempty"`  // fail, refuse
 }
 
-func failure(l *Lost, next int) message {
-	return message{Kind: kindFail, Rank: l.Rank, Host: l.Host, PID: l.PID, Aborted: l.Aborted, Reason: l.Reason, Next: next}
+func failure(l *Lost) message {
+	return message{Kind: kindFail, Rank: l.Rank, Host: l.Host, PID: l.PID, Aborted: l.Aborted, Reason: l.Reason}
 }
 
 // encode gives the line of a message, with its end.
@@ -83,8 +81,8 @@ func parse(line []byte) (message, error) {
 	default:
 		return m, fmt.Errorf("a message of an unknown kind")
 	}
-	if m.Rank < -1 || m.Rank >= maxRanks || m.Next < 0 || m.Next > maxRanks || m.Size < 0 || m.Size > maxRanks ||
-		m.PID < 0 || m.Step < 0 || m.Wait < 0 || len(m.Key) > maxKey {
+	if m.Rank < -1 || m.Rank >= maxRanks || m.Size < 0 || m.Size > maxRanks ||
+		m.PID < 0 || m.Step < 0 || len(m.Key) > maxKey {
 		return m, fmt.Errorf("a message %q with numbers out of range", m.Kind)
 	}
 	m.Host, m.Reason = clean(m.Host, maxHost), clean(m.Reason, maxReason)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,9 +13,9 @@ var messages = []message{
 	{Kind: kindHello, Version: version, Key: strings.Repeat("a", maxKey), Rank: 3, Size: 4, Host: "node3", PID: 4711},
 	{Kind: kindWelcome, Key: "ab", Host: "node0", PID: 1},
 	{Kind: kindRefuse, Reason: "there is a rank 3 already"},
-	{Kind: kindBeat, Step: 1 << 40, Wait: time.Hour, Next: 7},
+	{Kind: kindBeat, Step: 1 << 40},
 	{Kind: kindFail, Rank: -1, Reason: strings.Repeat("<", maxReason)},
-	{Kind: kindFail, Rank: 2, Host: strings.Repeat("&", maxHost), PID: 1 << 31, Aborted: true, Reason: strings.Repeat("é\"\\", maxReason/4), Next: maxRanks},
+	{Kind: kindFail, Rank: 2, Host: strings.Repeat("&", maxHost), PID: 1 << 31, Aborted: true, Reason: strings.Repeat("é\"\\", maxReason/4)},
 	{Kind: kindBye}, {Kind: kindAck}, {Kind: kindGo}, {Kind: kindJoin},
 }
 
