@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -245,6 +246,80 @@ func TestRemoteShards(t *testing.T) {
 	cancel()
 	if err := src.Load(0, &img); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
+	}
+}
+
+// openTogether opens a source on so many ranks at once; each has its cache.
+func openTogether(t *testing.T, paths []string) ([]Source, []error) {
+	t.Helper()
+	n := len(paths)
+	all, met := make([][]byte, n), make(chan bool)
+	var arrived sync.WaitGroup
+	arrived.Add(n)
+	go func() { arrived.Wait(); close(met) }()
+	sources, errs := make([]Source, n), make([]error, n)
+	var done sync.WaitGroup
+	for rank, path := range paths {
+		done.Go(func() {
+			once := sync.OnceFunc(arrived.Done)
+			defer once() // also if it fails before it has met the others
+			sources[rank], errs[rank] = Open(path, Options{CacheDir: t.TempDir(), Peers: &Peers{Rank: rank, Ranks: n, Exchange: func(own []byte) ([][]byte, error) {
+				all[rank] = own
+				once()
+				<-met
+				return all, nil
+			}}})
+		})
+	}
+	done.Wait()
+	return sources, errs
+}
+
+// Ranks that open shards together read each of them once, all ranks together, and see
+// what one alone sees.
+func TestRanksOpenShardsTogether(t *testing.T) {
+	files := t.TempDir()
+	for i := range 7 {
+		write(t, shard(t, 3*i, 3), files, fmt.Sprintf("d-%d.tar", i))
+	}
+	var mu sync.Mutex
+	bodies := map[string]int{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Range") == "" && r.Method == http.MethodGet {
+			mu.Lock()
+			bodies[r.URL.Path]++
+			mu.Unlock()
+		}
+		http.FileServer(http.Dir(files)).ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	path := server.URL + "/d-{0..6}.tar"
+	for _, ranks := range []int{2, 3, 9} {
+		clear(bodies)
+		sources, errs := openTogether(t, slices.Repeat([]string{path}, ranks))
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+		for name, n := range bodies {
+			if n != 1 {
+				t.Errorf("%d ranks: %s was read %d times", ranks, name, n)
+			}
+		}
+		if len(bodies) != 7 {
+			t.Errorf("%d ranks: %d shards were read", ranks, len(bodies))
+		}
+		for rank, src := range sources {
+			if src.Len() != 21 || src.ID(20) != "d-6.tar/000020.png" || src.Label(20) != 0 {
+				t.Errorf("rank %d of %d: %d images, the last is %s of class %d", rank, ranks, src.Len(), src.ID(20), src.Label(20))
+			}
+			checkPixels(t, src)
+		}
+	}
+	for _, other := range []string{"/d-{1..6}.tar", "/d-{0..5}.tar"} {
+		_, errs := openTogether(t, []string{path, server.URL + other})
+		if errs[0] == nil && errs[1] == nil || !strings.Contains(errors.Join(errs...).Error(), "all ranks must see the same data") {
+			t.Errorf("ranks with other shards (%s): %v", other, errs)
+		}
 	}
 }
 

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -55,6 +58,10 @@ func closeRuns(t *testing.T, want, got string) {
 // on where another number of ranks stopped.
 func TestRanksTrainWhatOneTrains(t *testing.T) {
 	data := photos(t, 20)
+	pattern := shards(t, 20)
+	server := httptest.NewServer(http.FileServer(http.Dir(filepath.Dir(pattern))))
+	defer server.Close()
+	remote := server.URL + "/" + filepath.Base(pattern)
 	for name, set := range map[string][]string{
 		"larc with queue":             nil,
 		"adamw, no queue":             {"optim.kind=adamw", "optim.lr=0.001", "swav.queue=0"},
@@ -62,8 +69,15 @@ func TestRanksTrainWhatOneTrains(t *testing.T) {
 		"evaluated between":           {"eval.every=2 steps", "eval.k=3"},
 		"many buckets":                {"optim.warmup=1 steps"},
 		"accumulated in many buckets": {"train.batch_size=12", "train.accumulate=2", "optim.warmup=1 steps"},
+		"shards":                      nil,
+		"shards, few lanes":           {"data.lanes=3", "train.batch_size=12", "train.accumulate=2"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			data := data
+			if strings.HasPrefix(name, "shards") {
+				t.Setenv("XDG_CACHE_HOME", t.TempDir())
+				data = remote
+			}
 			if strings.Contains(name, "buckets") {
 				defer func(n int) { bucketElems = n }(bucketElems)
 				bucketElems = 100
