@@ -28,6 +28,8 @@ import (
 	"strings"
 	"unsafe"
 
+	xcpu "golang.org/x/sys/cpu"
+
 	"swav/internal/hostmem"
 	"swav/op"
 )
@@ -46,6 +48,7 @@ type Backend struct {
 	threads C.int
 	wide512 bool            // kernels of 512 bits are wanted
 	dot     bool            // and those with bfloat16's dot product
+	tiles   bool            // oneDNN multiplies bfloat16 in tiles (AMX)
 	scratch *hostmem.Memory // of one operator at a time
 	blocks  []*blocks       // of the optimizers' last calls
 	parts   [][]float32     // of the last call of vectors
@@ -71,7 +74,8 @@ func New(o Options) (*Backend, error) {
 		return nil, fmt.Errorf("cpu: kernels for %q: not in this build, or not for this processor; want base, avx2, avx512 or avx512bf16", o.ISA)
 	}
 	chosen := C.GoString(C.k_isa(k))
-	b := &Backend{k: k, threads: C.int(o.Threads), wide512: strings.HasPrefix(chosen, "avx512"), dot: chosen == "avx512bf16"}
+	b := &Backend{k: k, threads: C.int(o.Threads), wide512: strings.HasPrefix(chosen, "avx512"), dot: chosen == "avx512bf16",
+		tiles: chosen == "avx512bf16" && xcpu.X86.HasAMXBF16 && tilesAllowed(os.Getenv("ONEDNN_MAX_CPU_ISA"))}
 	if status := C.swav_dnn_create(&b.dnn, b.threads); status != 0 {
 		C.swav_dnn_destroy(b.dnn)
 		return nil, fmt.Errorf("cpu: start oneDNN: %w", dnnError(status))
@@ -91,6 +95,12 @@ func allowed(limit string) string {
 		return "avx512"
 	}
 	return ""
+}
+
+// tilesAllowed tells whether oneDNN may use AMX under that variable.
+func tilesAllowed(limit string) bool {
+	limit = strings.ToUpper(limit)
+	return limit == "" || limit == "ALL" || limit == "DEFAULT" || strings.Contains(limit, "AMX")
 }
 
 // dnnError names a oneDNN status.

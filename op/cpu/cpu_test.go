@@ -42,3 +42,13 @@ func TestKernelsObeyTheLibrarysLimit(t *testing.T) {
 		}
 	}
 }
+
+func TestTilesAllowed(t *testing.T) {
+	for limit, want := range map[string]bool{
+		"": true, "default": true, "ALL": true, "AVX512_CORE_AMX": true, "avx512_core_amx_fp16": true, "AVX512_CORE_BF16": false, "AVX2": false, "SSE41": false,
+	} {
+		if got := tilesAllowed(limit); got != want {
+			t.Errorf("%q: %v, want %v", limit, got, want)
+		}
+	}
+}
