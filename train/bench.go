@@ -25,6 +25,7 @@ type BenchConfig struct {
 	NoWidening bool
 	Direct     bool // convolutions by plain products
 	HalfWire   bool // gradients between ranks in bfloat16
+	OwnNorm    bool // each rank's batch norm has statistics of its own
 	Queue      int  // rows of the queue, a multiple of Batch; full from the start
 	Infer      bool
 	Warmup     int // rounds that are not counted
@@ -113,7 +114,11 @@ func newBenched(b op.Backend, c BenchConfig, comm dist.Comm) (s *benched, err er
 		return nil, err
 	}
 	s.model.Set(net.Init(1))
-	s.plan, err = engine.Compile(s.model, engine.Config{Groups: c.Groups, Batch: c.Batch, Precision: c.Precision, NoWidening: c.NoWidening, Direct: c.Direct, Comm: comm, Train: !c.Infer})
+	cfg := engine.Config{Groups: c.Groups, Batch: c.Batch, Precision: c.Precision, NoWidening: c.NoWidening, Direct: c.Direct, Comm: comm, Train: !c.Infer}
+	if c.OwnNorm {
+		cfg.Norm = dist.Solo()
+	}
+	s.plan, err = engine.Compile(s.model, cfg)
 	if err != nil {
 		return nil, err
 	}

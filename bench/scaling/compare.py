@@ -7,8 +7,9 @@ pair connects the two, each end limited by tc's token bucket. (Delay takes netem
 every kernel has: the link adds none here.) The efficiency is the speed of two ranks as a
 share of twice the speed of one rank of one thread. What is compared is alternated: each
 round times one rank and two ranks of each, so that a machine that changes its speed
-changes it for all. swav sums batch norm, codes and gradients; so does the peer
-(../peer/step.py says how), and once more without its batch-norm sums, which is less work.
+changes it for all. Both sum batch norm, codes and gradients (../peer/step.py says how the
+peer does), and once more each rank keeps its batch norm to itself, as PyTorch's
+DistributedDataParallel does by default on processors.
 --wire bf16 sends gradients in half the bytes on both sides.
 """
 
@@ -33,6 +34,9 @@ ROWS = {
     "r18-b32": ("ResNet-18, small stem, 2x32+4x16, K 512, batch 32 a rank, bf16",
                 ["--arch", "resnet18", "--stem", "small", "--crops", "2x32,4x16", "--prototypes", "512", "--batch-size", "32"]),
 }
+
+
+APART = "swav, batch norm apart"
 
 
 def sh(*command, **more):
@@ -143,8 +147,9 @@ def spread(values):
 def compare(name, rate, a, link):
     title, flags = ROWS[name]
     link.limit(rate)
+    own = {"swav": [], APART: ["--sync-bn", "off"]}
     one = {"swav": []}
-    two = {"swav": []}
+    two = {k: [] for k in own}
     peers = {}
     if not a.no_peer:
         # Both ways of the peer have the same single rank.
@@ -152,11 +157,13 @@ def compare(name, rate, a, link):
         alone = Peer(a.peer_python, flags, 1, False)
         one["Gloo"] = []
         two.update({k: [] for k in peers})
-    text = ""
     for _ in range(a.rounds):
+        text = ""
         one["swav"].append(swav_alone(flags, a.steps))
-        speed, text = swav_pair(flags, a.steps, ["--wire", a.wire, *a.swav_flags.split()])
-        two["swav"].append(speed)
+        for k, more in own.items():
+            speed, said = swav_pair(flags, a.steps, ["--wire", a.wire, *more, *a.swav_flags.split()])
+            two[k].append(speed)
+            text += f"{k}\n{said}"
         if peers:
             one["Gloo"] += [alone.step() for _ in range(a.steps)]
             for k, p in peers.items():
@@ -164,11 +171,11 @@ def compare(name, rate, a, link):
     print(f"{title}, {rate}, gradients in {a.wire}" + (f", {a.swav_flags}" if a.swav_flags else ""))
     best = {}
     for k, values in two.items():
-        base = one["swav" if k == "swav" else "Gloo"]
+        base = one[k.split(",")[0]]
         best[k] = statistics.median(values) / (2 * statistics.median(base))
         print(f"  {k:24} 1 rank {spread(base)} img/s, 2 ranks {spread(values)} img/s, efficiency {100 * best[k]:.1f}%")
-    for k in peers:
-        print(f"  ratio to {k:24} {best['swav'] / best[k]:.2f}x of the efficiency, {statistics.median(two['swav']) / statistics.median(two[k]):.2f}x of the speed")
+    for k, ours in zip(peers, own):
+        print(f"  {ours:24} {best[ours] / best[k]:.2f}x of the efficiency of {k}, {statistics.median(two[ours]) / statistics.median(two[k]):.2f}x of the speed")
     if a.verbose:
         print("".join("    " + line + "\n" for line in text.splitlines()))
     print(flush=True)

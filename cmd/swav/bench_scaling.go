@@ -25,6 +25,7 @@ type scalingFlags struct {
 	ranks        int
 	at, networks string
 	wire         string
+	syncBN       string
 	compute      time.Duration
 }
 
@@ -79,6 +80,7 @@ ranks of another machine takes --compute, which swav bench step measures there.`
 	f := c.Flags()
 	f.IntVar(&b.ranks, "ranks", 2, "ranks within this process, where no launcher has started it")
 	f.StringVar(&b.wire, "wire", "fp32", "how gradients travel: fp32 or bf16 (the recipe's train.wire)")
+	f.StringVar(&b.syncBN, "sync-bn", "global", "statistics of batch norm: global or off (the recipe's train.sync_bn)")
 	f.StringVar(&b.at, "at", "64,512,4096", "numbers of ranks to predict for")
 	f.StringVar(&b.networks, "networks", "1:50us,10:30us,100:5us", "networks to predict for: GBIT_PER_SECOND:LATENCY,…")
 	f.DurationVar(&b.compute, "compute", 0, "predict for ranks that take so long for a step of their own; 0: as long as here")
@@ -122,10 +124,13 @@ func (b *scalingFlags) measure(g *join.Group) (r *train.ScalingResult, ranks int
 	if err == nil && b.wire != "fp32" && b.wire != "bf16" {
 		err = fmt.Errorf("--wire %s: want fp32 or bf16", b.wire)
 	}
+	if err == nil && b.syncBN != "global" && b.syncBN != "off" {
+		err = fmt.Errorf("--sync-bn %s: want global or off", b.syncBN)
+	}
 	if err != nil {
 		return nil, 0, "", usageError{err}
 	}
-	c.HalfWire = b.wire == "bf16"
+	c.HalfWire, c.OwnNorm = b.wire == "bf16", b.syncBN == "off"
 	one := func(comm dist.Comm, threads int) (r *train.ScalingResult, err error) {
 		err = train.OnThread(func() error {
 			place := func(rank int) (int, error) { return numa.Settle(rank, b.ranks) }
