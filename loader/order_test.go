@@ -194,6 +194,51 @@ func TestPartsAreBroughtNear(t *testing.T) {
 	}
 }
 
+// The next part of a lane is asked for while a good share of the one before is still to
+// come, and not of all lanes in the same step.
+func TestPartsComeAhead(t *testing.T) {
+	const parts, each, lanes, batch = 40, 40, 8, 8
+	p := &partition{newInParts(parts, each, 20).first, lanes}
+	o := epochOrder(3, 0, p)
+	at := 0
+	asked, visited := map[int]int{}, map[int]int{}
+	near := ahead{asked: make([]int, lanes), prefetch: func(image int) bool {
+		if _, before := asked[image/each]; !before {
+			asked[image/each] = at
+		}
+		return true
+	}}
+	one := make([]int, batch)
+	for ; at < parts*each/batch; at++ {
+		o.take(at*batch, 0, 1, one, func(l, first, last int) {
+			near.visit(o, func() *order { return epochOrder(3, 1, p) }, l, first, last)
+		})
+		for _, image := range one {
+			if _, seen := visited[image/each]; !seen {
+				visited[image/each] = at
+			}
+		}
+		if at == parts*each/batch*4/5 {
+			break // the next epoch's come then
+		}
+	}
+	together := map[int]int{}
+	for part, when := range visited {
+		if when == 0 {
+			continue
+		}
+		if ahead := when - asked[part]; ahead < each/4 || ahead > each {
+			t.Errorf("part %d is visited in step %d and was asked for %d steps before", part, when, ahead)
+		}
+		together[asked[part]]++
+	}
+	for step, n := range together {
+		if n > 2 && step > 0 {
+			t.Errorf("%d parts were asked for in step %d", n, step)
+		}
+	}
+}
+
 // Lanes that no cache can hold are refused.
 func TestTooManyLanes(t *testing.T) {
 	src := newInParts(40, 10, 8)
