@@ -46,29 +46,30 @@ func newAccess(o Options) *access {
 
 // openAll finds shards and what is in them, of which each of o.Peers looks into a share.
 func (a *access) openAll(names []string, o Options) ([]part, error) {
-	peers := o.Peers
-	if peers == nil {
-		peers = &Peers{Ranks: 1, Exchange: func(own []byte) ([][]byte, error) { return [][]byte{own}, nil }}
-	}
 	parts := make([]part, len(names))
-	work, ctx := errgroup.WithContext(o.Context)
-	work.SetLimit(together)
 	for i, name := range names {
 		var err error
 		if parts[i], err = newPart(name); err != nil {
 			return nil, err
 		}
-		if i%peers.Ranks == peers.Rank {
-			work.Go(func() error { return a.look(ctx, &parts[i], o) })
-		}
 	}
-	if err := work.Wait(); err != nil || peers.Ranks == 1 {
+	rank, ranks := 0, 1
+	if o.Peers != nil {
+		rank, ranks = o.Peers.Rank, o.Peers.Ranks
+	}
+	work, ctx := errgroup.WithContext(o.Context)
+	work.SetLimit(together)
+	for i := rank; i < len(parts); i += ranks {
+		work.Go(func() error { return a.look(ctx, &parts[i], o) })
+	}
+	if err := work.Wait(); err != nil || ranks == 1 {
 		return parts, err
 	}
-	return parts, exchange(parts, peers)
+	return parts, exchange(parts, o.Peers)
 }
 
-// exchange fills in what the peers have found in their parts.
+// exchange fills in what the peers have found in their parts. These go by the ends of
+// their names: where they lie may differ.
 func exchange(parts []part, peers *Peers) error {
 	var own []shardIndex
 	for i := peers.Rank; i < len(parts); i += peers.Ranks {

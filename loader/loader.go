@@ -185,30 +185,12 @@ func (l *Loader) view(g augment.Group) int { return g.Size * g.Size * l.norm.Cha
 // order hands out images in the sampler's order, a batch at a time.
 func (l *Loader) order(ctx context.Context, p Position) {
 	defer close(l.jobs)
-	var o, following *order
-	next := func(epoch int) *order {
-		if following == nil {
-			following = epochOrder(l.c.Seed, epoch+1, l.parts)
-		}
-		return following
-	}
-	near := ahead{asked: make([]int, l.parts.lanes)}
+	var prefetch func(image int) bool
 	if s, ok := l.src.(dataset.Sharded); ok && len(l.parts.first) > 2 {
-		near.prefetch = s.Prefetch
+		prefetch = s.Prefetch
 	}
-	for epoch, first := p.Epoch+p.Step/l.steps, p.Step%l.steps; ; epoch, first = epoch+1, 0 {
-		if o == nil {
-			o = epochOrder(l.c.Seed, epoch, l.parts)
-		} else {
-			near.turn(o)
-			o, following = next(epoch-1), nil
-		}
-		var visit func(lane, first, last int)
-		if near.prefetch != nil {
-			visit = func(lane, first, last int) {
-				near.visit(o, func() *order { return next(epoch) }, lane, first, last)
-			}
-		}
+	w, first := newWalk(l.c.Seed, p.Epoch+p.Step/l.steps, l.parts, prefetch), p.Step%l.steps
+	for ; ; first = 0 {
 		for part := first * l.c.Accumulate; part < l.steps*l.c.Accumulate; part++ {
 			var b *Batch
 			select {
@@ -216,12 +198,13 @@ func (l *Loader) order(ctx context.Context, p Position) {
 			case <-ctx.Done():
 				return
 			}
-			b.Epoch, b.Step, b.err, b.once = epoch, part/l.c.Accumulate, nil, new(sync.Once)
-			o.take(part*l.c.Ranks*l.c.Batch, l.c.Rank, l.c.Ranks, b.Indices, visit)
+			b.Epoch, b.Step, b.err, b.once = w.epoch, part/l.c.Accumulate, nil, new(sync.Once)
+			w.take(part*l.c.Ranks*l.c.Batch, l.c.Rank, l.c.Ranks, b.Indices)
 			if !l.hand(ctx, b) {
 				return
 			}
 		}
+		w.turn()
 	}
 }
 

@@ -156,31 +156,65 @@ func (l *lane) part(i int) int {
 	return sort.Search(len(l.parts), func(k int) bool { return l.parts[k].to > i })
 }
 
-// ahead brings parts near before their images are read.
-type ahead struct {
-	prefetch func(image int) bool // false: ask again
+// walk goes through the epochs' orders and brings parts near before their images are
+// read.
+type walk struct {
+	seed  uint64
+	parts *partition
+	epoch int
+	now   *order
+	next  *order // nil until it is needed
+
+	prefetch func(image int) bool // false: ask again; nil: nothing has to be brought
 	asked    []int                // of each lane: stretches, of the epoch and then of the next
 }
 
-// visit has the parts of the images first ... last of a lane of o brought near, and the
-// part after them when some of the last one is done: lanes differ in how much, so that
-// they do not all ask at the same time. The lane goes on in the order next.
-func (a *ahead) visit(o *order, next func() *order, l, first, last int) {
-	parts := o.lanes[l].parts
-	need := o.lanes[l].part(last)
-	if s := parts[need]; 4*(last-s.from+1) >= 3*(l*golden%1024)*(s.to-s.from)/1024 {
+func newWalk(seed uint64, epoch int, p *partition, prefetch func(image int) bool) *walk {
+	return &walk{seed: seed, parts: p, epoch: epoch, now: epochOrder(seed, epoch, p), prefetch: prefetch, asked: make([]int, p.lanes)}
+}
+
+// following is the next epoch's order.
+func (w *walk) following() *order {
+	if w.next == nil {
+		w.next = epochOrder(w.seed, w.epoch+1, w.parts)
+	}
+	return w.next
+}
+
+// turn goes on to the next epoch.
+func (w *walk) turn() {
+	for l := range w.asked {
+		w.asked[l] = max(0, w.asked[l]-len(w.now.lanes[l].parts))
+	}
+	w.now, w.next = w.following(), nil
+	w.epoch++
+}
+
+// take is order.take of the epoch at hand.
+func (w *walk) take(from, rank, ranks int, out []int) {
+	if w.prefetch == nil {
+		w.now.take(from, rank, ranks, out, nil)
+	} else {
+		w.now.take(from, rank, ranks, out, w.near)
+	}
+}
+
+// near has the parts of the images first ... last of a lane brought near, and the part
+// after them when some of the last one is done: lanes differ in how much, so that they do
+// not all ask at the same time.
+func (w *walk) near(l, first, last int) {
+	lane := &w.now.lanes[l]
+	need := lane.part(last)
+	if s := lane.parts[need]; 4*(last-s.from+1) >= 3*(l*golden%1024)*(s.to-s.from)/1024 {
 		need++
 	}
-	a.asked[l] = max(a.asked[l], o.lanes[l].part(first))
-	for ; a.asked[l] <= need; a.asked[l]++ {
-		var image int
-		switch k := a.asked[l]; {
-		case k < len(parts):
-			image = parts[k].image
-		default:
-			image = next().lanes[l].parts[k-len(parts)].image
+	w.asked[l] = max(w.asked[l], lane.part(first))
+	for ; w.asked[l] <= need; w.asked[l]++ {
+		parts, k := lane.parts, w.asked[l]
+		if k >= len(parts) {
+			parts, k = w.following().lanes[l].parts, k-len(parts)
 		}
-		if !a.prefetch(image) {
+		if !w.prefetch(parts[k].image) {
 			return
 		}
 	}
@@ -189,13 +223,6 @@ func (a *ahead) visit(o *order, next func() *order, l, first, last int) {
 // golden is the golden ratio's share of 1024: multiples of it are spread evenly, however
 // many there are.
 const golden = 633
-
-// turn goes on to the next epoch.
-func (a *ahead) turn(o *order) {
-	for l := range a.asked {
-		a.asked[l] = max(0, a.asked[l]-len(o.lanes[l].parts))
-	}
-}
 
 // shuffle is Fisher's and Yates's, with numbers from the counter-based generator
 // that depend on the place: at is that of x[0].

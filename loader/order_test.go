@@ -199,20 +199,17 @@ func TestPartsAreBroughtNear(t *testing.T) {
 func TestPartsComeAhead(t *testing.T) {
 	const parts, each, lanes, batch = 40, 40, 8, 8
 	p := &partition{newInParts(parts, each, 20).first, lanes}
-	o := epochOrder(3, 0, p)
 	at := 0
 	asked, visited := map[int]int{}, map[int]int{}
-	near := ahead{asked: make([]int, lanes), prefetch: func(image int) bool {
+	w := newWalk(3, 0, p, func(image int) bool {
 		if _, before := asked[image/each]; !before {
 			asked[image/each] = at
 		}
 		return true
-	}}
+	})
 	one := make([]int, batch)
 	for ; at < parts*each/batch; at++ {
-		o.take(at*batch, 0, 1, one, func(l, first, last int) {
-			near.visit(o, func() *order { return epochOrder(3, 1, p) }, l, first, last)
-		})
+		w.take(at*batch, 0, 1, one)
 		for _, image := range one {
 			if _, seen := visited[image/each]; !seen {
 				visited[image/each] = at

@@ -6,7 +6,6 @@ import (
 
 	"swav/config"
 	"swav/dataset"
-	"swav/dist"
 	"swav/imgcodec"
 	"swav/loader"
 )
@@ -50,15 +49,7 @@ func (t *run) peers() *dataset.Peers {
 		return nil
 	}
 	return &dataset.Peers{Rank: t.comm.Rank(), Ranks: t.comm.Size(), Exchange: func(own []byte) ([][]byte, error) {
-		all := make([][]byte, t.comm.Size())
-		for rank := range all {
-			b, err := dist.BroadcastBytes(t.comm, own, rank)
-			if err != nil {
-				return nil, err
-			}
-			all[rank] = b
-		}
-		return all, nil
+		return gatherBytes(t.comm, own, pieceBytes)
 	}}
 }
 
@@ -103,11 +94,11 @@ func dataOptions(ctx context.Context, r *config.Recipe, part string) dataset.Opt
 		Decode:     imgcodec.Options{IgnoreOrientation: r.Data.Exif == "ignore", MaxPixels: r.Data.MaxPixels, Deep: r.Data.Depth == 16}}
 }
 
-// openData opens the run's source or stream and returns how many images are an
-// epoch.
-func (t *run) openData(ctx context.Context) (images int, err error) {
+// openData opens the run's source or stream, a source in shards with its peers, and
+// returns how many images are an epoch.
+func (t *run) openData(ctx context.Context, peers *dataset.Peers) (images int, err error) {
 	o := dataOptions(ctx, t.recipe, dataset.Train)
-	o.Note, o.Peers = t.opts.Log.Note, t.peers()
+	o.Note, o.Peers = t.opts.Log.Note, peers
 	if !dataset.IsStream(t.opts.Data) {
 		if t.source, err = openSource(t.opts.Data, o); err != nil {
 			return 0, err

@@ -163,7 +163,7 @@ func (t *run) follow(ctx context.Context) error {
 	} else {
 		t.opts.Init = ""
 	}
-	images, err := t.openData(ctx)
+	images, err := t.openData(ctx, t.peers())
 	if err != nil {
 		return fmt.Errorf("rank %d: %w", t.comm.Rank(), err)
 	}
@@ -297,6 +297,36 @@ func (t *run) waits(own time.Duration) ([]time.Duration, error) {
 	all := make([]time.Duration, n)
 	for r, s := range seconds {
 		all[r] = time.Duration(s * float64(time.Second))
+	}
+	return all, nil
+}
+
+// pieceBytes is how much of a long message is broadcast at once, within what
+// dist.BroadcastBytes takes.
+const pieceBytes = 1 << 26
+
+// gatherBytes gives every rank what each has, of any length, piece bytes at a time.
+func gatherBytes(c dist.Comm, own []byte, piece int) ([][]byte, error) {
+	all := make([][]byte, c.Size())
+	for rank := range all {
+		b, err := dist.BroadcastBytes(c, []byte(strconv.Itoa(len(own))), rank)
+		if err != nil {
+			return nil, err
+		}
+		size, err := strconv.Atoi(string(b))
+		if err != nil {
+			return nil, err
+		}
+		for from := 0; from < size; from += piece {
+			var part []byte
+			if rank == c.Rank() {
+				part = own[from:min(from+piece, size)]
+			}
+			if b, err = dist.BroadcastBytes(c, part, rank); err != nil {
+				return nil, err
+			}
+			all[rank] = append(all[rank], b...)
+		}
 	}
 	return all, nil
 }

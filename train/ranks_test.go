@@ -318,6 +318,27 @@ func TestRowsOfRanks(t *testing.T) {
 	}
 }
 
+// Ranks tell each other messages of any length, longer than what is sent at once too.
+func TestGatherBytes(t *testing.T) {
+	texts := []string{"", "x", "a whole piece", strings.Repeat("longer \xff\x00", 9)}
+	var wg sync.WaitGroup
+	for _, c := range dist.Local(len(texts)) {
+		wg.Go(func() {
+			all, err := gatherBytes(c, []byte(texts[c.Rank()]), len(texts[2]))
+			if err != nil || len(all) != len(texts) {
+				t.Errorf("rank %d: %d messages, %v", c.Rank(), len(all), err)
+				return
+			}
+			for rank, b := range all {
+				if string(b) != texts[rank] {
+					t.Errorf("rank %d has %q of rank %d, want %q", c.Rank(), b, rank, texts[rank])
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestBroadcastBytes(t *testing.T) {
 	for _, text := range []string{"", "x", "odd", "even", strings.Repeat("\xff\x00\x80", 70000)} {
 		var wg sync.WaitGroup

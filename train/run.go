@@ -170,13 +170,13 @@ func (t *run) open(ctx context.Context) (*checkpoint.Loaded, error) {
 	}
 	// Shards are opened by all ranks together. What else there is rank 0 opens first, so
 	// that it alone tells of what is wrong with it.
-	together := t.peers() != nil
-	if together {
+	peers := t.peers()
+	if peers != nil {
 		if err := t.lead(saved != nil); err != nil {
 			return nil, err
 		}
 	}
-	images, err := t.openData(ctx)
+	images, err := t.openData(ctx, peers)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func (t *run) open(ctx context.Context) (*checkpoint.Loaded, error) {
 			o.Dir, t.state.Images, t.source.Name(), images)
 	}
 	t.state.Images = images
-	if !together {
+	if peers == nil {
 		if err := t.lead(saved != nil); err != nil {
 			return nil, err
 		}

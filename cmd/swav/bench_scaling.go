@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -131,7 +132,7 @@ func (b *scalingFlags) measure(g *join.Group) (r *train.ScalingResult, ranks int
 		return nil, 0, "", usageError{err}
 	}
 	c.HalfWire, c.OwnNorm = b.wire == "bf16", b.syncBN == "off"
-	one := func(comm dist.Comm, threads int) (r *train.ScalingResult, err error) {
+	one := func(comm dist.Comm) (r *train.ScalingResult, err error) {
 		err = train.OnThread(func() error {
 			place := func(rank int) (int, error) { return numa.Settle(rank, b.ranks) }
 			if g != nil {
@@ -141,10 +142,7 @@ func (b *scalingFlags) measure(g *join.Group) (r *train.ScalingResult, ranks int
 			if err != nil {
 				return err
 			}
-			if threads == 0 {
-				threads = share
-			}
-			backend, err := train.NewBackend(b.backend, threads)
+			backend, err := train.NewBackend(b.backend, cmp.Or(b.threads, share))
 			if err != nil {
 				return err
 			}
@@ -158,7 +156,7 @@ func (b *scalingFlags) measure(g *join.Group) (r *train.ScalingResult, ranks int
 		return r, err
 	}
 	if g != nil {
-		if r, err = one(g, b.threads); err != nil || g.Rank() > 0 {
+		if r, err = one(g); err != nil || g.Rank() > 0 {
 			return nil, g.Size(), "", err
 		}
 		return r, g.Size(), g.Describe(), nil
@@ -172,7 +170,7 @@ func (b *scalingFlags) measure(g *join.Group) (r *train.ScalingResult, ranks int
 	var wg sync.WaitGroup
 	for i, comm := range comms {
 		wg.Go(func() {
-			own, err := one(comm, b.threads)
+			own, err := one(comm)
 			if errs[i] = err; err != nil {
 				comm.Abort(err)
 			} else if i == 0 {

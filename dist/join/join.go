@@ -75,7 +75,11 @@ func group(ctx context.Context, e engine, o Options) (*Group, error) {
 			e.Fail(err)
 		}
 	}()
-	if g.share, g.first, err = neighbours(e); err != nil {
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("the host's name: %w", err)
+	}
+	if g.share, g.first, err = neighbours(e, host); err != nil {
 		return nil, err
 	}
 	return g, nil
@@ -91,11 +95,7 @@ func cause(err error) error {
 
 // neighbours finds the ranks that may use the same processors of the same host, and
 // whether this is the first of its host, rank 0 apart.
-func neighbours(c dist.Comm) (s share, first bool, err error) {
-	host, err := os.Hostname()
-	if err != nil {
-		return s, false, fmt.Errorf("the host's name: %w", err)
-	}
+func neighbours(c dist.Comm, host string) (s share, first bool, err error) {
 	own := append(digest(host), digest(host, numa.Usable())...)
 	all := make([]float32, len(own)*c.Size())
 	if err := c.AllGather(all, own); err != nil {

@@ -65,6 +65,45 @@ func TestRanksOfAHostShareItsProcessors(t *testing.T) {
 	}
 }
 
+// One rank of each host speaks for it if rank 0 is lost, with its host or alone.
+func TestNeighbours(t *testing.T) {
+	for name, hosts := range map[string][]string{
+		"alone":      {"a"},
+		"one host":   {"a", "a", "a"},
+		"two hosts":  {"a", "a", "b", "b"},
+		"by turns":   {"a", "b", "a", "b", "c"},
+		"0 is alone": {"a", "b", "b"},
+	} {
+		var wg sync.WaitGroup
+		for _, c := range dist.Local(len(hosts)) {
+			wg.Go(func() {
+				r := c.Rank()
+				s, first, err := neighbours(c, hosts[r])
+				if err != nil {
+					t.Error(err)
+				}
+				want, before := share{}, 0
+				for i, h := range hosts {
+					if h != hosts[r] {
+						continue
+					}
+					want.of++
+					if i < r {
+						want.index++
+					}
+					if i > 0 && i < r {
+						before++
+					}
+				}
+				if s != want || first != (r > 0 && before == 0) {
+					t.Errorf("%s, rank %d: %+v, first %v; want %+v", name, r, s, first, want)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
 // A rank that stops says why to all, and one of them is to pass it on to people.
 func TestOneRankSpeaks(t *testing.T) {
 	var mu sync.Mutex

@@ -66,8 +66,8 @@ func (b *Backend) NewConv(p op.ConvParams) (op.Conv, error) {
 // ownGradient tells whether our kernel computes the gradient of the weights:
 // where the processor has the instructions and where it measured faster than
 // oneDNN's (bench/notes.md): products (1x1), strided windows, and images of a few
-// pixels. With AMX, oneDNN's has several times the products. The choice depends on shapes only, so that a resumed run computes the
-// same bits.
+// pixels. With AMX, oneDNN's has several times the products of bfloat16. The choice
+// depends on shapes and the processor only, so that a resumed run computes the same bits.
 func (b *Backend) ownGradient(p op.ConvParams) bool {
 	faster := p.Kernel == 1 || p.Stride > 1 || p.OutHeight()*p.OutWidth() < 16
 	return faster && !(b.tiles && p.DType == op.BFloat16) && !p.Inference && p.In >= 16 && p.Out >= 16 && b.vectors512(p.DType)
